@@ -1,0 +1,135 @@
+"""Structured concurrency: tasks live inside a group, and no task outlives its group.
+
+A generator cannot wait in `__exit__`, so the scope of a group is a function and not a `with` block:
+
+    def body(group: TaskGroup) -> Coro[int]:
+        a = group.spawn(fetch(1))
+        b = group.spawn(fetch(2))
+        return (yield from a.join()) + (yield from b.join())
+
+    total = yield from coro.task_group(body)
+
+The first failure cancels the siblings and the body. One failure is raised as it is; several as an `ExceptionGroup`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from coro.errors import Cancelled, TaskCancelled
+from coro.task import CancelScope, Coro, Request, Task, check_generator, current_task
+
+T = TypeVar("T")
+
+
+class TaskGroup(Request):
+    """The tasks spawned by one `task_group`. As a request: wait until all of them have ended."""
+
+    __slots__ = ("errors", "open", "owner", "scope", "tasks")
+
+    def __init__(self, owner: Task[Any]) -> None:
+        self.owner = owner
+        self.scope = CancelScope()
+        self.tasks: set[Task[Any]] = set()
+        self.errors: list[BaseException] = []
+        self.open = True
+
+    def spawn(self, generator: Coro[T], *, name: str | None = None) -> Task[T]:
+        """Start a task in this group; it runs from the next turn of the loop on. Does not suspend."""
+        if not self.open:
+            raise RuntimeError("spawn in a task group that has ended")
+        check_generator(generator, "group.spawn")
+        loop = self.owner.loop
+        task = Task(generator, loop, self, self.scope, name)
+        self.tasks.add(task)
+        loop.ready.append(task)
+        return task
+
+    def cancel(self) -> None:
+        """Cancel the body and every task of the group. Returns at once."""
+        self.scope.cancel()
+
+    def task_done(self, task: Task[Any]) -> None:
+        self.tasks.discard(task)
+        error = task.exception
+        if error is not None and not isinstance(error, Cancelled):
+            self.record(error)
+        if not self.tasks and self.owner.request is self:
+            self.owner.wake()
+
+    def record(self, error: BaseException) -> None:
+        if not any(error is known for known in self.errors):
+            self.errors.append(error)
+        self.scope.cancel()
+
+    def submit(self, task: Task[Any]) -> None:
+        pass  # task_done looks at owner.request
+
+    def withdraw(self, task: Task[Any]) -> None:
+        pass
+
+    def __repr__(self) -> str:
+        return f"the end of {len(self.tasks)} tasks"
+
+
+def task_group(body: Callable[[TaskGroup], Coro[T]]) -> Coro[T]:
+    """Run `body(group)`, wait for all tasks that it spawned into the group; the body's result. Suspends.
+
+    Raises what the body or a task raised; `TaskCancelled` when `group.cancel()` kept the body from returning.
+    """
+    owner = current_task()
+    group = TaskGroup(owner)
+    cancelled: Cancelled | None = None
+    returned = False
+    with group.scope:
+        owner.groups = [*(owner.groups or ()), group]
+        try:
+            try:
+                result = yield from body(group)
+                returned = True
+                if group.tasks:
+                    yield group
+            except Cancelled as error:
+                cancelled = error
+            except GeneratorExit:
+                raise
+            except BaseException as error:
+                group.record(error)
+            if group.tasks:
+                with CancelScope(shielded=True):
+                    yield group
+        finally:
+            group.open = False
+            owner.groups.remove(group)
+        if len(group.errors) > 1:
+            raise BaseExceptionGroup("several tasks failed", group.errors)
+        if group.errors:
+            raise group.errors[0]
+        if cancelled is not None:
+            raise cancelled
+    if returned:
+        return result
+    raise TaskCancelled("the task group was cancelled before its body returned")
+
+
+def gather(*generators: Coro[T]) -> Coro[list[T]]:
+    """Run all of them as tasks of one group; their results in the order given. Suspends."""
+    tasks: list[Task[T]] = []
+
+    def body(group: TaskGroup) -> Coro[None]:
+        tasks.extend(group.spawn(generator) for generator in generators)
+        yield from ()
+
+    yield from task_group(body)
+    return [task.result() for task in tasks]
+
+
+def background(generator: Coro[T], *, name: str | None = None) -> Task[T]:
+    """Start a task that belongs to the whole run: it is cancelled when the main task has ended. Does not suspend.
+
+    For what serves many tasks, such as the reader of a shared connection. Its failure cancels the main task.
+    """
+    check_generator(generator, "coro.background")
+    loop = current_task().loop
+    return loop.spawn(generator, name)

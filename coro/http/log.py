@@ -1,0 +1,54 @@
+"""The access log, in the combined format that log analysers know."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from coro.http.message import Request
+from coro.timing import call_later
+
+FLUSH_TIME = 0.5  # seconds for which lines are collected, to be written at once
+
+
+class AccessLog:
+    """Writes a line for each request through `write`, several at a time."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        self._write = write
+        self._lines: list[str] = []
+        self._second = 0
+        self._date = ""
+
+    def record(self, request: Request, status: int, size: int, seconds: float) -> None:
+        """Note one answered request: the answer's status, the bytes of its body, and the time it took."""
+        fields = request.headers
+        referer, agent = fields.get("referer", "-"), fields.get("user-agent", "-")
+        line = f"{request.method} {request.target} HTTP/{request.version}"
+        self._add(request.peer, line, status, size, f'"{_quoted(referer)}" "{_quoted(agent)}" {seconds:.3f}')
+
+    def record_refusal(self, peer: str, status: int, size: int) -> None:
+        """Note bytes that could not become a request."""
+        self._add(peer, "-", status, size, '"-" "-" -')
+
+    def _add(self, peer: str, line: str, status: int, size: int, rest: str) -> None:
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._date = second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
+        if not self._lines:
+            call_later(FLUSH_TIME, self.flush)
+        host = peer.rpartition(":")[0] or peer
+        self._lines.append(f'{host} - - [{self._date}] "{_quoted(line)}" {status} {size or "-"} {rest}\n')
+
+    def flush(self) -> None:
+        """Write what has been collected. Does not suspend."""
+        lines, self._lines = self._lines, []
+        if lines:
+            self._write("".join(lines))
+
+
+def _quoted(text: str) -> str:
+    """Text of the client's, so that it can neither end its field nor its line."""
+    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+        return text
+    return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')

@@ -1,0 +1,235 @@
+"""Requests and responses as a handler sees them (RFC 9110).
+
+A handler is a generator function `handle(request) -> Coro[Response]`. To refuse, it raises `HTTPError`.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from urllib.parse import parse_qsl, unquote
+
+from coro.errors import CoroError
+from coro.http.parser import Head
+from coro.task import Coro
+
+if TYPE_CHECKING:
+    from coro.http.body import Body
+
+HeaderList: TypeAlias = Sequence[tuple[str, str]]
+
+
+class HTTPError(CoroError):
+    """Raise it from a handler to answer with an error status. The message is shown to the client."""
+
+    def __init__(self, status: int, message: str = "", headers: HeaderList = ()) -> None:
+        super().__init__(message or HTTPStatus(status).phrase)
+        self.status = status
+        self.headers = headers
+
+    def response(self) -> Response:
+        return Response.json({"error": str(self)}, self.status, self.headers)
+
+
+class ClientDisconnected(CoroError):
+    """The client went away, or broke the protocol, in the middle of its request or of our answer."""
+
+
+class Headers(Mapping[str, str]):
+    """Header fields of a request; names are case-insensitive. Fields sent several times are joined by commas."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: dict[bytes, bytes]) -> None:
+        self._fields = fields
+
+    def __getitem__(self, name: str) -> str:
+        return self._fields[name.lower().encode("latin-1")].decode("latin-1")
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.decode("latin-1") for name in self._fields)
+
+    def __len__(self) -> int:
+        return len(self._fields)
+
+
+class Request:
+    """One HTTP request. Its body is read with `request.body`."""
+
+    __slots__ = ("_cookies", "_head", "body", "params", "peer")
+
+    def __init__(self, head: Head, body: Body, peer: str) -> None:
+        self._head = head
+        self.body = body
+        self.peer = peer  # the client's address
+        self.params: dict[str, str] = {}  # what the router found in the path
+        self._cookies: dict[str, str] | None = None
+
+    @property
+    def method(self) -> str:
+        return self._head.method
+
+    @property
+    def target(self) -> str:
+        """Path and query as they were sent."""
+        return self._head.target
+
+    @property
+    def version(self) -> str:
+        return self._head.version
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded."""
+        return unquote(self._head.target.partition("?")[0])
+
+    @property
+    def query(self) -> dict[str, str]:
+        """The query's parameters, decoded; of those given several times, the last."""
+        return dict(parse_qsl(self._head.target.partition("?")[2], keep_blank_values=True))
+
+    @property
+    def headers(self) -> Headers:
+        return Headers(self._head.fields)
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of the body, if the client has told."""
+        return self._head.content_length
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """Cookies by name (RFC 6265, section 4.2); of those sent twice, the first."""
+        if self._cookies is None:
+            self._cookies = {}
+            for pair in self._head.fields.get(b"cookie", b"").decode("latin-1").split(";"):
+                name, equals, value = pair.strip().partition("=")
+                if equals:
+                    self._cookies.setdefault(name, value.strip('"'))
+        return self._cookies
+
+    def json(self, limit: int = 1 << 20) -> Coro[Any]:
+        """The body as JSON. May suspend. `HTTPError` 400 when it is none, 413 beyond `limit` bytes."""
+        data = yield from self.body.read_all(limit)
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise HTTPError(400, f"the body is not JSON: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.target}>"
+
+
+class Answer(Protocol):
+    """What a handler returns: a `Response`, or another object that knows how to send itself."""
+
+    status: int
+    headers: HeaderList
+
+    def send(self, sender: Sender) -> Coro[None]: ...
+
+
+class Sender(Protocol):
+    """The connection, as an answer sees it."""
+
+    request: Request
+
+    def send_head(self, answer: Answer, length: int | None, body: bytes = b"") -> Coro[None]:
+        """Send status line and header fields, with the first bytes of the body. Length None: framed as it goes."""
+        ...
+
+    def send_body(self, data: bytes | memoryview) -> Coro[None]:
+        """Send a piece of the body. Suspends while the client does not take it. `ClientDisconnected`."""
+        ...
+
+    def send_file(self, fd: int, offset: int, count: int) -> Coro[None]:
+        """Send a piece of a file as the body, without copying it. Suspends. `ClientDisconnected`, EOFError."""
+        ...
+
+
+class Response:
+    """A complete answer."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(
+        self,
+        status: int = 200,
+        body: bytes | str = b"",
+        headers: HeaderList = (),
+        content_type: str | None = None,
+    ) -> None:
+        self.status = status
+        if isinstance(body, str):
+            body = body.encode()
+            content_type = content_type or "text/plain; charset=utf-8"
+        self.body = body
+        self.headers = [*headers, ("Content-Type", content_type)] if content_type else headers
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200, headers: HeaderList = ()) -> Response:
+        """An answer with `value` as JSON."""
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return cls(status, body, headers, "application/json")
+
+    def send(self, sender: Sender) -> Coro[None]:
+        return sender.send_head(self, len(self.body), self.body)
+
+
+class StreamResponse:
+    """An answer whose body is made while it is sent: `write_body(write)` calls `yield from write(data)`."""
+
+    def __init__(
+        self,
+        write_body: Callable[[Callable[[bytes], Coro[None]]], Coro[None]],
+        status: int = 200,
+        headers: HeaderList = (),
+        content_type: str = "application/octet-stream",
+    ) -> None:
+        self.status = status
+        self.headers: HeaderList = [*headers, ("Content-Type", content_type)]
+        self._write_body = write_body
+
+    def send(self, sender: Sender) -> Coro[None]:
+        yield from sender.send_head(self, None)
+        if sender.request.method != "HEAD":
+            yield from self._write_body(sender.send_body)
+
+
+Handler: TypeAlias = Callable[[Request], Coro[Answer]]
+
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+BODILESS = frozenset({204, 304})  # and 1xx: RFC 9110, section 6.4.1
+
+
+def encode_head(status: int, headers: HeaderList, length: int | None, chunked: bool, connection: str) -> bytes:
+    """Status line and header fields, to the empty line. ValueError for a field that would end its line."""
+    text = f"{STATUS_LINES[status]}Date: {http_date()}\r\n"
+    for name, value in headers:
+        if "\n" in value or "\r" in value or "\0" in value or "\n" in name or "\r" in name or ":" in name:
+            raise ValueError(f"header field {name!r} has characters that end or split it: {value!r}")
+        text += f"{name}: {value}\r\n"
+    if chunked:
+        text += "Transfer-Encoding: chunked\r\n"
+    elif length is not None and status not in BODILESS:
+        text += f"Content-Length: {length}\r\n"
+    if connection:
+        text += f"Connection: {connection}\r\n"
+    return (text + "\r\n").encode("latin-1")
+
+
+_date_second = 0
+_date_text = ""
+
+
+def http_date() -> str:
+    """The time now, as a `Date` field gives it (RFC 9110, section 5.6.7); made once a second."""
+    global _date_second, _date_text
+    second = int(time.time())
+    if second != _date_second:
+        _date_second, _date_text = second, formatdate(second, usegmt=True)
+    return _date_text

@@ -1,0 +1,64 @@
+"""From method and path to a handler. `{name}` in a pattern stands for one segment of the path, percent-decoded."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+from coro.http.message import Answer, Handler, HTTPError, Request, Response
+from coro.task import Coro
+
+PARAMETER = re.compile(r"\{(\w+)\}")
+
+
+class Router:
+    """Routes, tried in the order in which they were added; paths without parameters first."""
+
+    def __init__(self) -> None:
+        self._exact: dict[str, dict[str, Handler]] = {}
+        self._patterns: list[tuple[re.Pattern[str], dict[str, Handler]]] = []
+
+    def add(self, method: str, path: str, handler: Handler) -> None:
+        """Have `handler` answer `method` on `path`, as in add("GET", "/files/{id}", show). GET answers HEAD too."""
+        if "{" not in path:
+            methods = self._exact.setdefault(path, {})
+        else:
+            parts = PARAMETER.split(path)  # text, name, text, name, ..., text
+            expression = re.escape(parts[0])
+            for name, text in zip(parts[1::2], parts[2::2], strict=True):
+                expression += f"(?P<{name}>[^/]+){re.escape(text)}"
+            pattern = re.compile(expression)
+            methods = next((known for same, known in self._patterns if same == pattern), {})
+            if not methods:
+                self._patterns.append((pattern, methods))
+        if method in methods:
+            raise ValueError(f"{method} {path} has a handler already")
+        methods[method] = handler
+
+    def handle(self, request: Request) -> Coro[Answer]:
+        """A handler: the one that is due for the request. `HTTPError` 404, or 405 with `Allow`."""
+        path = request.target.partition("?")[0]
+        methods = self._exact.get(path)
+        if methods is None:
+            for pattern, candidates in self._patterns:
+                found = pattern.fullmatch(path)
+                if found is not None:
+                    methods = candidates
+                    request.params = {name: unquote(value) for name, value in found.groupdict().items()}
+                    break
+            else:
+                raise HTTPError(404, f"there is nothing at {request.path}")
+        handler = methods.get(request.method)
+        if handler is None and request.method == "HEAD":
+            handler = methods.get("GET")
+        if handler is not None:
+            return handler(request)
+        allow = ", ".join(sorted({*methods, "OPTIONS", *({"HEAD"} if "GET" in methods else ())}))
+        if request.method == "OPTIONS":
+            return _options(allow)
+        raise HTTPError(405, f"{request.method} is not allowed here; allowed: {allow}", [("Allow", allow)])
+
+
+def _options(allow: str) -> Coro[Answer]:
+    yield from ()
+    return Response(204, headers=[("Allow", allow)])

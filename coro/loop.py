@@ -1,0 +1,263 @@
+"""The event loop: a queue of ready tasks, a heap of timers, a selector. One turn fires timers, polls, steps a batch.
+
+To *switch* is to return from one generator's `send` and call the next one's. No stack is copied and no register is
+saved: a waiting task is a chain of small heap objects. All that a task may wait for lives outside this module, in
+subclasses of `Request`; the loop arms them without knowing what they are. Ready tasks cannot starve I/O, because the
+selector is polled every turn, and a turn steps only tasks that were ready when it began.
+
+Other threads and signal handlers reach the loop through `post` alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import selectors
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from types import FrameType, GeneratorType
+from typing import Any, TypeVar
+
+from coro.errors import Cancelled, TaskCancelled
+from coro.task import Coro, Failure, Request, Task, check_generator, running
+
+T = TypeVar("T")
+Action = Callable[[], object]
+
+
+class Timer:
+    """A call that is due at `when`, on the loop's clock. A cancelled one stays in the heap until it is due or swept."""
+
+    __slots__ = ("action", "loop", "when")
+
+    def __init__(self, when: float, action: Action, loop: Loop) -> None:
+        self.when = when
+        self.action: Action | None = action
+        self.loop = loop
+
+    def cancel(self) -> None:
+        if self.action is not None:
+            self.action = None
+            self.loop.timer_cancelled()
+
+
+class Loop:
+    """Drives tasks until the main one, and the background ones after it, have ended."""
+
+    def __init__(
+        self, selector: selectors.BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.selector = selector or selectors.DefaultSelector()
+        self.time = clock
+        self.ready: list[Task[Any]] = []
+        self.current: Task[Any] | None = None  # the task that is being stepped
+        self.main: Task[Any] | None = None
+        self.tasks: set[Task[Any]] = set()  # main and background tasks; the others are in groups
+        self.locals: dict[object, Any] = {}  # what library modules keep for the time of this run
+        self._failures: list[BaseException] = []  # of background tasks
+        self._interrupted = False
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timer_ids = itertools.count()
+        self._timers_cancelled = 0
+        self._posted: deque[Action] = deque()
+        self._polling = False
+        self._wake_receiver, self._wake_sender = socket.socketpair()
+        for end in self._wake_receiver, self._wake_sender:
+            end.setblocking(False)
+        self.selector.register(self._wake_receiver, selectors.EVENT_READ, self._on_wake)
+
+    # --- Running --------------------------------------------------------------
+
+    def run(self, main: Coro[T]) -> T:
+        """Drive `main` to its end; its result. Then cancel the background tasks and wait for them."""
+        task: Task[T] = self.spawn(main)
+        self.main = task
+        with self._installed():
+            while self.tasks:
+                self._fire_timers()
+                self._poll()
+                self._step_batch()
+        return self._result(task)
+
+    def _fire_timers(self) -> None:
+        timers = self._timers
+        if not timers:
+            return
+        now = self.time()
+        while timers and timers[0][0] <= now:
+            timer = heapq.heappop(timers)[2]
+            action = timer.action
+            if action is None:
+                self._timers_cancelled -= 1
+            else:
+                timer.action = None
+                action()
+
+    def _poll(self) -> None:
+        self._polling = True  # from here on, `post` must wake the selector
+        if self.ready or self._posted:
+            timeout: float | None = 0
+        elif self._timers:
+            timeout = max(0.0, self._timers[0][0] - self.time())
+        else:
+            timeout = None
+        events = self.selector.select(timeout)
+        self._polling = False
+        for key, mask in events:
+            key.data(mask)
+        while self._posted:
+            self._posted.popleft()()
+
+    def _step_batch(self) -> None:
+        batch, self.ready = self.ready, []
+        for task in batch:
+            self.current = task
+            try:
+                if task.error is None:
+                    value = task.value
+                    if value is not None:
+                        task.value = None
+                    request = task.context.run(task.send, value)
+                else:
+                    error, task.error = task.error, None
+                    request = task.context.run(task.generator.throw, error)
+            except StopIteration as stop:
+                task.finish(stop.value)
+                continue
+            except BaseException as error:
+                self._failed(task, error)
+                continue
+            if task.cancelled:
+                task.fail(Cancelled(f"task {task.name!r} is being cancelled"))
+                continue
+            task.request = request
+            try:
+                request.submit(task)
+            except Exception as error:
+                task.fail(error if isinstance(request, Request) else _not_a_request(request, task))
+        self.current = None
+
+    def _failed(self, task: Task[Any], error: BaseException) -> None:
+        if error.__traceback__ is not None:
+            error.__traceback__ = error.__traceback__.tb_next  # without the loop's own frame
+        if not isinstance(error, Cancelled):
+            error.add_note(f"in task {task.name!r}")
+        task.finish(Failure(error))
+
+    # --- The loop as parent of main and background tasks ----------------------
+
+    def spawn(self, generator: Coro[T], name: str | None = None) -> Task[T]:
+        task = Task(generator, self, self, None, name)
+        self.tasks.add(task)
+        self.ready.append(task)
+        return task
+
+    def task_done(self, task: Task[Any]) -> None:
+        self.tasks.discard(task)
+        if task is self.main:
+            for other in tuple(self.tasks):
+                other.cancel()
+        elif task.exception is not None and not isinstance(task.exception, Cancelled):
+            self._failures.append(task.exception)
+            if self.main is not None:
+                self.main.cancel()
+
+    def _result(self, main: Task[T]) -> T:
+        failures = self._failures
+        cancelled = isinstance(main.exception, Cancelled)
+        if main.exception is not None and not cancelled and main.exception not in failures:
+            failures = [main.exception, *failures]
+        if len(failures) > 1:
+            raise BaseExceptionGroup("several tasks failed", failures)
+        if failures:
+            raise failures[0]
+        if cancelled and self._interrupted:
+            raise KeyboardInterrupt
+        if cancelled:
+            raise TaskCancelled("the main task was cancelled")
+        return main.result()
+
+    # --- Timers ----------------------------------------------------------------
+
+    def call_at(self, when: float, action: Action) -> Timer:
+        """Call `action` in the loop's thread when its clock shows `when` (seconds). It must not block or raise."""
+        timer = Timer(when, action, self)
+        heapq.heappush(self._timers, (when, next(self._timer_ids), timer))
+        return timer
+
+    def timer_cancelled(self) -> None:
+        """Sweep the heap when more than half of it is cancelled: constant work a timer, bounded memory."""
+        self._timers_cancelled += 1
+        if self._timers_cancelled > 100 and self._timers_cancelled * 2 > len(self._timers):
+            self._timers = [entry for entry in self._timers if entry[2].action is not None]
+            heapq.heapify(self._timers)
+            self._timers_cancelled = 0
+
+    # --- Threads and signals -----------------------------------------------------
+
+    def post(self, action: Action) -> None:
+        """Have `action` called in the loop's thread, soon. Any thread or signal handler may call this, and only this."""
+        self._posted.append(action)
+        if self._polling:
+            with suppress(OSError):  # full: a wake-up is under way; closed: the loop has ended
+                self._wake_sender.send(b"\0")
+
+    def _on_wake(self, mask: int) -> None:
+        with suppress(BlockingIOError):
+            while len(self._wake_receiver.recv(4096)) == 4096:
+                pass
+
+    def _interrupt(self, number: int, frame: FrameType | None) -> None:
+        """First Ctrl-C: cancel the main task, at a request of its own. A second one interrupts whatever runs."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._interrupted = True
+        if self.main is not None:
+            self.post(self.main.cancel)
+
+    def _installed(self) -> ExitStack:
+        """Make this the thread's loop, and take Ctrl-C, until the stack is closed."""
+        stack = ExitStack()
+        stack.callback(self._close)
+        running.loop = self
+        if threading.current_thread() is threading.main_thread():
+            previous_fd = signal.set_wakeup_fd(self._wake_sender.fileno(), warn_on_full_buffer=False)
+            stack.callback(signal.set_wakeup_fd, previous_fd)
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, self._interrupt)
+                stack.callback(signal.signal, signal.SIGINT, signal.default_int_handler)
+        return stack
+
+    def _close(self) -> None:
+        running.loop = None
+        self.selector.close()
+        self._wake_receiver.close()
+        self._wake_sender.close()
+
+
+def _not_a_request(value: object, task: Task[Any]) -> TypeError:
+    """The error for a task that yielded something else than a request, with the likely mistake."""
+    if isinstance(value, GeneratorType):
+        hint = f"write `yield from {value.__name__}(...)` instead of `yield {value.__name__}(...)`"
+    elif value is None:
+        hint = "to let others run, use `yield from coro.checkpoint()`"
+    elif hasattr(value, "__await__"):
+        hint = "awaitables belong to asyncio; coro drives plain generators with `yield from`"
+    else:
+        hint = "delegate to coro's functions with `yield from`"
+    return TypeError(f"task {task.name!r} yielded {value!r}, which is not a request: {hint}")
+
+
+def run(main: Coro[T], *, clock: Callable[[], float] = time.monotonic) -> T:
+    """Run `main` in a new loop, in this thread, until it ends; its result. The one door in.
+
+    Raises what `main` raised. Ctrl-C cancels the main task and, when it has cleaned up, raises KeyboardInterrupt.
+    """
+    if running.loop is not None:
+        raise RuntimeError("coro.run() was called inside coro.run(): use `yield from` or a task group instead")
+    check_generator(main, "coro.run")
+    return Loop(clock=clock).run(main)

@@ -1,0 +1,302 @@
+"""Streams and servers over TCP and Unix sockets.
+
+A `Stream` is a socket with a buffer in front of it: bytes in order, both ways. Reading functions return what was asked
+for or raise; writing suspends while the peer does not take the bytes, which is all the backpressure there is.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import ssl
+import stat
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from coro.errors import ClosedError, EndOfStream, LimitExceeded
+from coro.group import TaskGroup, task_group
+from coro.io import Buffer, Socket, address_text
+from coro.task import Coro
+from coro.threads import default_limiter, to_thread_abandonable
+from coro.timing import sleep
+
+logger = logging.getLogger("coro.net")
+
+READ_SIZE = 65536  # bytes asked of the kernel at once
+LINE_LIMIT = 65536  # bytes that read_until takes unless told otherwise
+BACKLOG = 4096
+DNS_THREADS = 8
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+
+
+class Stream:
+    """A connection. Read from one task and write from one task at a time; `close` may be called from any."""
+
+    __slots__ = ("_buffer", "socket")
+
+    def __init__(self, sock: Socket) -> None:
+        self.socket = sock
+        self._buffer = b""  # received and not yet asked for
+
+    def read(self, limit: int = READ_SIZE) -> Coro[bytes]:
+        """Up to `limit` bytes, as soon as there are any; b"" at the end of the stream. May suspend. OSError."""
+        if self._buffer:
+            data, self._buffer = self._buffer[:limit], self._buffer[limit:]
+            return data
+        return (yield from self.socket.recv(limit))
+
+    def read_into(self, buffer: bytearray | memoryview) -> Coro[int]:
+        """Fill (part of) `buffer`; how many bytes, 0 at the end of the stream. May suspend. OSError."""
+        if self._buffer:
+            count = min(len(buffer), len(self._buffer))
+            buffer[:count] = self._buffer[:count]
+            self._buffer = self._buffer[count:]
+            return count
+        return (yield from self.socket.recv_into(buffer))
+
+    def read_exactly(self, count: int) -> Coro[bytes]:
+        """`count` bytes. May suspend. `EndOfStream` when the stream ends before, OSError."""
+        if len(self._buffer) >= count:
+            data, self._buffer = self._buffer[:count], self._buffer[count:]
+            return data
+        parts = [self._buffer]
+        missing = count - len(self._buffer)
+        self._buffer = b""
+        while missing:
+            data = yield from self.socket.recv(min(missing, 1 << 20))
+            if not data:
+                raise EndOfStream(f"{self!r} ended {missing} bytes short of {count}", b"".join(parts))
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    def read_until(self, separator: bytes, limit: int = LINE_LIMIT) -> Coro[bytes]:
+        """All up to and including `separator`. May suspend.
+
+        `LimitExceeded` when that is more than `limit` bytes, `EndOfStream` when the stream ends before it, OSError.
+        """
+        buffer = bytearray(self._buffer)
+        start = 0
+        while True:
+            found = buffer.find(separator, start)
+            end = found + len(separator) if found >= 0 else len(buffer)
+            if end > limit:
+                self._buffer = bytes(buffer)
+                raise LimitExceeded(f"{self!r}: no {separator!r} within {limit} bytes")
+            if found >= 0:
+                self._buffer = bytes(buffer[end:])
+                return bytes(buffer[:end])
+            start = max(0, len(buffer) - len(separator) + 1)
+            self._buffer = bytes(buffer)  # kept, should the wait be cancelled
+            data = yield from self.socket.recv(READ_SIZE)
+            if not data:
+                self._buffer = b""
+                raise EndOfStream(f"{self!r} ended before {separator!r}", bytes(buffer))
+            buffer += data
+
+    def unread(self, data: bytes) -> None:
+        """Put bytes back in front of what is to be read next. Does not suspend."""
+        self._buffer = data + self._buffer
+
+    def write(self, data: Buffer) -> Coro[None]:
+        """Send all of `data`. Suspends while the peer does not take it (backpressure). OSError."""
+        yield from self.socket.send_all(data)
+
+    def write_eof(self) -> None:
+        """Tell the peer that nothing more will come; reading goes on. Does not suspend. Not for TLS. OSError."""
+        self.socket.sock.shutdown(socket.SHUT_WR)
+
+    def start_tls(
+        self, context: ssl.SSLContext, *, server_hostname: str | None = None, server_side: bool = False
+    ) -> Coro[None]:
+        """Put TLS on the connection, in place. Suspends for the handshake. ssl.SSLError, OSError."""
+        if self._buffer:
+            # Bytes from before the handshake must not pass for protected ones.
+            raise ClosedError(f"{self!r}: the peer sent data ahead of the TLS handshake")
+        yield from self.socket.start_tls(context, server_side, server_hostname)
+
+    @property
+    def closed(self) -> bool:
+        return self.socket.fd < 0
+
+    def close(self) -> None:
+        """Close now, without waiting for anything. Who waits on the stream gets `ClosedError`. Can be repeated."""
+        self.socket.close()
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.socket!r}>"
+
+
+# --- Connecting --------------------------------------------------------------------
+
+
+def resolve(host: str, port: int) -> Coro[list[tuple[int, Any]]]:
+    """The addresses of a host, as (family, address). Look-ups run in a thread. May suspend. OSError."""
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+    except socket.gaierror:
+        limiter = default_limiter("dns", DNS_THREADS)
+        try:
+            found = yield from to_thread_abandonable(
+                limiter, socket.getaddrinfo, host, port, socket.AF_UNSPEC, socket.SOCK_STREAM
+            )
+        except socket.gaierror as error:
+            raise OSError(error.errno, f"cannot find host {host!r}: {error.strerror}") from None
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def connect(
+    host: str, port: int, *, tls: ssl.SSLContext | None = None, server_hostname: str | None = None
+) -> Coro[Stream]:
+    """Connect over TCP, trying each address of `host` in turn; with `tls`, verified as the context says. Suspends.
+
+    OSError (ConnectionRefusedError, ...) or ssl.SSLError, with the host and port in its text.
+    """
+    addresses = yield from resolve(host, port)
+    error: OSError | None = None
+    for family, address in addresses:
+        try:
+            stream = yield from _connect_socket(socket.socket(family, socket.SOCK_STREAM), address)
+            break
+        except OSError as failure:
+            error = error or failure
+    else:
+        assert error is not None
+        where = address_text((host, port))
+        raise OSError(error.errno, f"cannot connect to {where}: {error.strerror}") from None
+    stream.socket.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if tls is not None:
+        try:
+            yield from stream.start_tls(tls, server_hostname=server_hostname or host)
+        except BaseException:
+            stream.close()
+            raise
+    return stream
+
+
+def connect_unix(path: str) -> Coro[Stream]:
+    """Connect to a Unix socket. Suspends. OSError, with the path in its text."""
+    try:
+        return (yield from _connect_socket(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path))
+    except OSError as error:
+        raise OSError(error.errno, f"cannot connect to {path}: {error.strerror}") from None
+
+
+def _connect_socket(raw: socket.socket, address: Any) -> Coro[Stream]:
+    sock = Socket(raw)
+    try:
+        yield from sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return Stream(sock)
+
+
+# --- Serving ----------------------------------------------------------------------
+
+
+class Listener:
+    """A listening socket."""
+
+    def __init__(self, raw: socket.socket, unlink: str | None = None) -> None:
+        self.socket = Socket(raw)
+        self.address = raw.getsockname()
+        self._unlink = unlink
+        self._tcp = raw.family in (socket.AF_INET, socket.AF_INET6)
+
+    @property
+    def port(self) -> int:
+        """The TCP port, also when 0 was asked for."""
+        return int(self.address[1])
+
+    def accept(self) -> Coro[Stream]:
+        """The next connection. Suspends. When descriptors run out it backs off, and goes on when there are some."""
+        while True:
+            try:
+                sock = yield from self.socket.accept()
+            except OSError as error:
+                if error.errno not in OUT_OF_DESCRIPTORS:
+                    raise
+                logger.warning("cannot accept on %s: %s; trying again", address_text(self.address), error.strerror)
+                yield from sleep(0.1)
+                continue
+            if self._tcp:
+                sock.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return Stream(sock)
+
+    def close(self) -> None:
+        """Stop listening. Does not suspend."""
+        if self._unlink is not None and self.socket.fd >= 0:
+            os.unlink(self._unlink)
+        self.socket.close()
+
+
+def listen(host: str, port: int, *, reuse_port: bool = False) -> Listener:
+    """Listen on a TCP port (0: any free one). Does not suspend.
+
+    OSError, with the address in its text. With `reuse_port`, several processes share the port and its connections.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        raw = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {address_text((host, port))}: {_reason(error)}") from None
+    return Listener(raw)
+
+
+def listen_unix(path: str) -> Listener:
+    """Listen on a Unix socket; one that an ended process left behind is replaced. Does not suspend. OSError."""
+    raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if os.path.exists(path) and stat.S_ISSOCK(os.stat(path).st_mode) and not _answers(path):
+            os.unlink(path)
+        raw.bind(path)
+        raw.listen(BACKLOG)
+    except OSError as error:
+        raw.close()
+        raise OSError(error.errno, f"cannot listen on {path}: {_reason(error)}") from None
+    return Listener(raw, unlink=path)
+
+
+def _answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) != errno.ECONNREFUSED
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
+
+
+def serve(listeners: Listener | Iterable[Listener], handler: Callable[[Stream], Coro[None]]) -> Coro[None]:
+    """Accept for ever and run `handler(stream)` as a task for each connection. Suspends; ends when cancelled.
+
+    The stream is closed when its handler ends. A handler that raises is logged; the others go on.
+    """
+    listeners = [listeners] if isinstance(listeners, Listener) else list(listeners)
+
+    def accept_all(listener: Listener, group: TaskGroup) -> Coro[None]:
+        while True:
+            stream = yield from listener.accept()
+            group.spawn(_handle(handler, stream))
+
+    def body(group: TaskGroup) -> Coro[None]:
+        for listener in listeners:
+            group.spawn(accept_all(listener, group))
+        yield from ()
+
+    yield from task_group(body)
+
+
+def _handle(handler: Callable[[Stream], Coro[None]], stream: Stream) -> Coro[None]:
+    try:
+        yield from handler(stream)
+    except (ConnectionError, EndOfStream) as error:
+        logger.info("%r: %s", stream, error)
+    except Exception:
+        logger.exception("the handler of %r failed", stream)
+    finally:
+        stream.close()

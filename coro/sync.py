@@ -1,0 +1,229 @@
+"""Tasks waiting for each other: Event, Lock, Semaphore, Queue.
+
+No two tasks run at once and a switch happens only at `yield`, so none of these needs atomic operations. Waiters are
+served strictly first come, first served, and what is released is *handed* to the first waiter, never put back for
+whoever runs next: nobody can barge in, and a waiter that is cancelled is simply no longer in the queue.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from types import TracebackType
+from typing import Any, Generic, TypeVar
+
+from coro.errors import ClosedError
+from coro.task import Coro, Request, Task
+
+T = TypeVar("T")
+
+
+class WaitQueue(Request):
+    """First come, first served: the tasks that wait for one thing. Build new kinds of waiting on it."""
+
+    __slots__ = ("_tasks", "what")
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._tasks: OrderedDict[Task[Any], None] = OrderedDict()
+
+    def submit(self, task: Task[Any]) -> None:
+        self._tasks[task] = None
+
+    def withdraw(self, task: Task[Any]) -> None:
+        del self._tasks[task]
+
+    def wake_one(self, value: Any = None) -> bool:
+        """Wake the first waiter with `value`; False when nobody waits."""
+        if not self._tasks:
+            return False
+        self._tasks.popitem(last=False)[0].wake(value)
+        return True
+
+    def wake_all(self, value: Any = None) -> None:
+        while self.wake_one(value):
+            pass
+
+    def fail_all(self, error: Exception) -> None:
+        """End every wait with `error`."""
+        while self._tasks:
+            self._tasks.popitem(last=False)[0].fail(error)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def __bool__(self) -> bool:
+        return bool(self._tasks)
+
+    def __repr__(self) -> str:
+        return self.what
+
+
+class Event:
+    """A flag that tasks can wait for. Once set it stays set."""
+
+    def __init__(self) -> None:
+        self._set = False
+        self._waiters = WaitQueue("an Event")
+
+    def is_set(self) -> bool:
+        return self._set
+
+    def set(self) -> None:
+        """Set the flag and wake every waiter. Does not suspend."""
+        self._set = True
+        self._waiters.wake_all()
+
+    def wait(self) -> Coro[None]:
+        """Return when the flag is set. Suspends unless it is."""
+        if not self._set:
+            yield self._waiters
+
+
+class Semaphore:
+    """A number of permits. `with (yield from semaphore.acquire()):` holds one for the block."""
+
+    def __init__(self, permits: int) -> None:
+        if permits < 0:
+            raise ValueError(f"a semaphore cannot have {permits} permits")
+        self._free = permits
+        self._waiters = WaitQueue("a Semaphore")
+
+    @property
+    def free(self) -> int:
+        """How many permits can be had at once."""
+        return self._free
+
+    def acquire(self) -> Coro[Semaphore]:
+        """Take a permit; the semaphore itself, for `with`. Suspends while none is free."""
+        if self._free:
+            self._free -= 1
+        else:
+            yield self._waiters
+        return self
+
+    def acquire_nowait(self) -> bool:
+        """Take a permit if one is free; whether it was. Does not suspend."""
+        if not self._free:
+            return False
+        self._free -= 1
+        return True
+
+    def release(self) -> None:
+        """Give a permit back: to the first waiter, if there is one. Does not suspend."""
+        if not self._waiters.wake_one():
+            self._free += 1
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Lock(Semaphore):
+    """One permit. `with (yield from lock.acquire()):` holds it for the block."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self._waiters.what = "a Lock"
+
+    def locked(self) -> bool:
+        return not self._free
+
+    def release(self) -> None:
+        """Let the next one in. RuntimeError when nobody holds the lock. Does not suspend."""
+        if self._free:
+            raise RuntimeError("release of a Lock that is not held")
+        super().release()
+
+
+class _Put(Request, Generic[T]):
+    """Wait until a full queue has taken an item."""
+
+    __slots__ = ("item", "queue", "task")
+
+    def __init__(self, queue: Queue[T], item: T) -> None:
+        self.queue = queue
+        self.item = item
+
+    def submit(self, task: Task[Any]) -> None:
+        self.task = task
+        self.queue._puts[self] = None
+
+    def withdraw(self, task: Task[Any]) -> None:
+        del self.queue._puts[self]
+
+    def __repr__(self) -> str:
+        return f"room in {self.queue!r}"
+
+
+class Queue(Generic[T]):
+    """Items passed from task to task, first in, first out; at most `capacity` of them waiting (None: any number)."""
+
+    def __init__(self, capacity: int | None = None) -> None:
+        if capacity is not None and capacity < 0:
+            raise ValueError(f"a queue cannot have a capacity of {capacity}")
+        self.capacity = capacity
+        self.closed = False
+        self._items: deque[T] = deque()
+        self._gets = WaitQueue("an item in a Queue")
+        self._puts: OrderedDict[_Put[T], None] = OrderedDict()
+
+    def put(self, item: T) -> Coro[None]:
+        """Add an item. Suspends while the queue is full. `ClosedError` when it is closed."""
+        if not self.put_nowait(item):
+            yield _Put(self, item)
+
+    def put_nowait(self, item: T) -> bool:
+        """Add an item if there is room; whether there was. Does not suspend. `ClosedError` when it is closed."""
+        if self.closed:
+            raise ClosedError("put into a closed queue")
+        if self._gets.wake_one(item):
+            return True
+        if self.capacity is not None and len(self._items) >= self.capacity:
+            return False
+        self._items.append(item)
+        return True
+
+    def get(self) -> Coro[T]:
+        """The oldest item. Suspends while there is none. `ClosedError` when the queue is closed and empty."""
+        if self._items or self._puts or self.closed:
+            return self.get_nowait()
+        item: T = yield self._gets
+        return item
+
+    def get_nowait(self) -> T:
+        """The oldest item. Does not suspend: IndexError when there is none, `ClosedError` if none will come."""
+        if self._items:
+            item = self._items.popleft()
+            if self._puts:
+                self._items.append(self._admit())
+            return item
+        if self._puts:
+            return self._admit()
+        if self.closed:
+            raise ClosedError("the queue is closed and empty")
+        raise IndexError("the queue is empty")
+
+    def _admit(self) -> T:
+        put = self._puts.popitem(last=False)[0]
+        put.task.wake()
+        return put.item
+
+    def close(self) -> None:
+        """No more items: waiting `put`s and, when the rest is gone, `get`s raise `ClosedError`. Does not suspend."""
+        self.closed = True
+        while self._puts:
+            self._puts.popitem(last=False)[0].task.fail(ClosedError("the queue was closed"))
+        self._gets.fail_all(ClosedError("the queue was closed"))
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Queue of {len(self._items)}{' closed' if self.closed else ''}>"
