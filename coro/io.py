@@ -141,13 +141,14 @@ class Descriptor:
 class Socket(Descriptor):
     """A non-blocking socket. Takes over `sock`; `close` closes it."""
 
-    __slots__ = ("drained", "sock")
+    __slots__ = ("drained", "sock", "tls")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         super().__init__(sock.fileno())
         self.sock = sock
-        self.drained = False  # the last read emptied the kernel's buffer: wait before the next
+        self.tls = False
+        self.drained = False  # the last read emptied the kernel's buffer: wait before the next (not TLS: it buffers)
 
     def recv(self, limit: int) -> Coro[bytes]:
         """Up to `limit` bytes, as soon as there are any; b"" at the end of the stream. May suspend. OSError."""
@@ -161,7 +162,7 @@ class Socket(Descriptor):
             except WANTS_WRITE:
                 yield self.writable
             else:
-                self._note_read(len(data), limit)
+                self.drained = len(data) < limit and not self.tls
                 return data
 
     def recv_into(self, buffer: bytearray | memoryview) -> Coro[int]:
@@ -176,12 +177,8 @@ class Socket(Descriptor):
             except WANTS_WRITE:
                 yield self.writable
             else:
-                self._note_read(count, len(buffer))
+                self.drained = count < len(buffer) and not self.tls
                 return count
-
-    def _note_read(self, count: int, limit: int) -> None:
-        # A TLS socket may hold decrypted bytes that the selector cannot see: always try it first.
-        self.drained = count < limit and not isinstance(self.sock, ssl.SSLSocket)
 
     def send_all(self, data: Buffer) -> Coro[None]:
         """Hand all of `data` to the kernel. Suspends while its buffer is full (backpressure). OSError."""
@@ -222,7 +219,7 @@ class Socket(Descriptor):
         self.sock = context.wrap_socket(
             self.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
         )
-        self.drained = False
+        self.tls, self.drained = True, False
         while True:
             try:
                 self.sock.do_handshake()

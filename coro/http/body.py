@@ -11,7 +11,7 @@ from coro.task import Coro
 if TYPE_CHECKING:
     from coro.http.server import Connection
 
-READ_SIZE = 65536
+READ_SIZE = 32768  # bytes; the allocator serves 64 KiB and more by a slower path
 
 
 class Body:

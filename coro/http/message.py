@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from urllib.parse import parse_qsl, unquote
 
@@ -57,56 +58,59 @@ class Headers(Mapping[str, str]):
         return len(self._fields)
 
 
+NO_PARAMS: Mapping[str, str] = MappingProxyType({})
+
+
 class Request:
     """One HTTP request. Its body is read with `request.body`."""
 
-    __slots__ = ("_cookies", "_head", "body", "params", "peer")
+    __slots__ = ("_cookies", "body", "head", "params", "peer")
 
     def __init__(self, head: Head, body: Body, peer: str) -> None:
-        self._head = head
+        self.head = head
         self.body = body
         self.peer = peer  # the client's address
-        self.params: dict[str, str] = {}  # what the router found in the path
+        self.params: Mapping[str, str] = NO_PARAMS  # what the router found in the path
         self._cookies: dict[str, str] | None = None
 
     @property
     def method(self) -> str:
-        return self._head.method
+        return self.head.method
 
     @property
     def target(self) -> str:
         """Path and query as they were sent."""
-        return self._head.target
+        return self.head.target
 
     @property
     def version(self) -> str:
-        return self._head.version
+        return self.head.version
 
     @property
     def path(self) -> str:
         """The path, percent-decoded."""
-        return unquote(self._head.target.partition("?")[0])
+        return unquote(self.head.target.partition("?")[0])
 
     @property
     def query(self) -> dict[str, str]:
         """The query's parameters, decoded; of those given several times, the last."""
-        return dict(parse_qsl(self._head.target.partition("?")[2], keep_blank_values=True))
+        return dict(parse_qsl(self.head.target.partition("?")[2], keep_blank_values=True))
 
     @property
     def headers(self) -> Headers:
-        return Headers(self._head.fields)
+        return Headers(self.head.fields)
 
     @property
     def content_length(self) -> int | None:
         """Bytes of the body, if the client has told."""
-        return self._head.content_length
+        return self.head.content_length
 
     @property
     def cookies(self) -> dict[str, str]:
         """Cookies by name (RFC 6265, section 4.2); of those sent twice, the first."""
         if self._cookies is None:
             self._cookies = {}
-            for pair in self._head.fields.get(b"cookie", b"").decode("latin-1").split(";"):
+            for pair in self.head.fields.get(b"cookie", b"").decode("latin-1").split(";"):
                 name, equals, value = pair.strip().partition("=")
                 if equals:
                     self._cookies.setdefault(name, value.strip('"'))
@@ -168,7 +172,7 @@ class Response:
             body = body.encode()
             content_type = content_type or "text/plain; charset=utf-8"
         self.body = body
-        self.headers = [*headers, ("Content-Type", content_type)] if content_type else headers
+        self.headers = (*headers, ("Content-Type", content_type)) if content_type else headers
 
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: HeaderList = ()) -> Response:
@@ -202,16 +206,16 @@ class StreamResponse:
 
 Handler: TypeAlias = Callable[[Request], Coro[Answer]]
 
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: " for status in HTTPStatus}
 BODILESS = frozenset({204, 304})  # and 1xx: RFC 9110, section 6.4.1
 
 
 def encode_head(status: int, headers: HeaderList, length: int | None, chunked: bool, connection: str) -> bytes:
     """Status line and header fields, to the empty line. ValueError for a field that would end its line."""
-    text = f"{STATUS_LINES[status]}Date: {http_date()}\r\n"
+    text = f"{STATUS_LINES[status]}{http_date()}\r\n"
     for name, value in headers:
-        if "\n" in value or "\r" in value or "\0" in value or "\n" in name or "\r" in name or ":" in name:
-            raise ValueError(f"header field {name!r} has characters that end or split it: {value!r}")
+        if not value.isprintable() or not name.isprintable() or ":" in name:
+            raise ValueError(f"header field {name!r}: {value!r} has characters that could end or split it")
         text += f"{name}: {value}\r\n"
     if chunked:
         text += "Transfer-Encoding: chunked\r\n"

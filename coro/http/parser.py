@@ -79,6 +79,7 @@ class RequestParser:
         self._restart()
 
     def _restart(self) -> None:
+        self._host: bytes | None = None  # the last one that was checked
         self._llhttp: Any = httptools.HttpRequestParser(self)
         self._target = b""
         self._fields: dict[bytes, bytes] = {}
@@ -100,11 +101,17 @@ class RequestParser:
             return
         message = self._current
         before = message.buffered if message is not None else 0
-        try:
-            self._feed_llhttp(data)
-        except httptools.HttpParserError as error:
-            self.refusal = self.refusal or Refusal(400, f"malformed request: {error}")
-            return
+        while True:
+            try:
+                self._llhttp.feed_data(data)
+                break
+            except httptools.HttpParserUpgrade as upgrade:
+                # We stay with HTTP/1.1, as RFC 9110, section 7.8 allows; what follows is the next request.
+                self._restart()
+                data = data[upgrade.args[0] :]
+            except httptools.HttpParserError as error:
+                self.refusal = self.refusal or Refusal(400, f"malformed request: {error}")
+                return
         if message is not None and message.chunked and self._current is message:
             self._framing += len(data) - (message.buffered - before)
             self._check_chunk_framing()
@@ -113,16 +120,6 @@ class RequestParser:
             if self._unparsed > self.limits.head + self.limits.target:
                 self.refusal = self._too_large()
 
-    def _feed_llhttp(self, data: bytes) -> None:
-        while True:
-            try:
-                self._llhttp.feed_data(data)
-                return
-            except httptools.HttpParserUpgrade as upgrade:
-                # We stay with HTTP/1.1, as RFC 9110, section 7.8 allows; what follows is the next request.
-                self._restart()
-                data = data[upgrade.args[0] :]
-
     def detach(self) -> None:
         """The rest of the current body will be read past this parser; the next byte fed begins a new request."""
         self._restart()
@@ -130,9 +127,7 @@ class RequestParser:
     # --- Called by llhttp ------------------------------------------------------
 
     def on_url(self, piece: bytes) -> None:
-        self._target += piece
-        if len(self._target) > self.limits.target:
-            self._refuse(414, f"the request target is longer than {self.limits.target} bytes")
+        self._target = self._target + piece if self._target else piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._head_size += len(name) + len(value) + 4
@@ -154,15 +149,18 @@ class RequestParser:
         llhttp, fields = self._llhttp, self._fields
         version = llhttp.get_http_version()
         head = Head(
-            llhttp.get_method().decode("ascii"), self._check_target(), version, fields, llhttp.should_keep_alive()
+            str(llhttp.get_method(), "ascii"), self._check_target(), version, fields, llhttp.should_keep_alive()
         )
+        host = fields.get(b"host")
+        if host != self._host:  # a connection's requests mostly name the same
+            if host is not None and not HOST.fullmatch(host):
+                self._refuse(400, "malformed Host field")
+            self._host = host
         if version == "1.1":
-            if b"host" not in fields:
+            if host is None:
                 self._refuse(400, "a request needs a Host field")
         elif version != "1.0":
             self._refuse(505, f"HTTP/{version} is not supported")
-        if b"host" in fields and not HOST.fullmatch(fields[b"host"]):
-            self._refuse(400, "malformed Host field")
         if b"transfer-encoding" in fields:
             self._check_transfer_encoding(version, fields)
             head.chunked = True
@@ -206,8 +204,10 @@ class RequestParser:
 
     def _check_target(self) -> str:
         """The target in origin form (RFC 9112, section 3.2), or `*` for OPTIONS."""
+        if len(self._target) > self.limits.target:
+            self._refuse(414, f"the request target is longer than {self.limits.target} bytes")
         try:
-            target = self._target.decode("ascii")
+            target = str(self._target, "ascii")
         except UnicodeDecodeError:
             self._refuse(400, "the request target has bytes outside ASCII")
         if target.startswith("/"):

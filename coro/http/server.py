@@ -1,8 +1,9 @@
 """The HTTP/1.1 server: one task a connection, which reads heads, runs the handler and sends its answer, in order.
 
 What a connection may cost is bounded: the parser limits what a client sends, and one deadline, moved as the
-connection goes from state to state, limits how long it may take. When it passes, whatever the connection waits for
-is cancelled, in the handler too. A connection whose request or answer was interrupted is closed, never reused.
+connection goes from state to state, limits how long it may take. Deadlines are plain numbers that one task of the
+server looks through now and then, so moving one costs an assignment. When it has passed, whatever the connection waits
+for is cancelled, in the handler too. A connection whose request or answer was interrupted is closed, never reused.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from coro.io import address_text
 from coro.net import Listener, Stream
 from coro.sync import Event
 from coro.task import CancelScope, Coro, current_task
-from coro.timing import move_on_after
+from coro.timing import move_on_after, now, sleep
 
 logger = logging.getLogger("coro.http")
 
@@ -48,8 +49,8 @@ class Connection:
     """One client's connection, and the `Sender` of its answers."""
 
     __slots__ = (
-        "_answer", "_chunked", "_now", "_reuse", "_scope", "_sent", "_socket", "_task", "busy", "parser",
-        "peer", "request", "server",
+        "_answer", "_chunked", "_reuse", "_scope", "_sent", "_socket", "_task", "busy", "deadline",
+        "parser", "peer", "request", "server",
     )  # fmt: skip
 
     def __init__(self, server: Server, stream: Stream) -> None:
@@ -61,7 +62,7 @@ class Connection:
         self._socket = stream.socket
         self._scope = CancelScope()
         self._task = current_task()
-        self._now = self._task.loop.time
+        self.deadline = math.inf  # on the server's clock
         self._answer: Answer | None = None  # the one whose head has been sent
         self._sent = 0  # bytes of its body
         self._chunked = False
@@ -82,31 +83,35 @@ class Connection:
         if not self.busy and self._task.request is self._socket.readable:
             self._scope.cancel()
 
+    def expire(self) -> None:
+        """The deadline has passed: cancel whatever the connection waits for."""
+        self._scope.cancel()
+
     # --- Requests ---------------------------------------------------------------
 
     def _serve(self) -> Coro[None]:
-        parser, limits, scope = self.parser, self.server.limits, self._scope
-        heads = parser.heads
+        parser, server, socket = self.parser, self.server, self._socket
+        limits, heads = server.limits, parser.heads
         while self._reuse:
             if not heads:
                 self.busy = False
-                if self.server.stopping:
+                if server.stopping:
                     return
-                scope.deadline = self._now() + limits.idle_time
+                self.deadline = server.now + limits.idle_time
             while not heads:
                 if parser.refusal is not None:
                     self.busy, self._answer = True, None
                     yield from self._refuse(parser.refusal.status, parser.refusal.reason)
                     return
-                data = yield from self._socket.recv(READ_SIZE)
+                data = yield from socket.recv(READ_SIZE)
                 if not data:
                     return
                 parser.feed(data)
                 if parser.mid_head and not self.busy:
                     self.busy, self._answer = True, None
-                    scope.deadline = self._now() + limits.head_time
+                    self.deadline = server.now + limits.head_time
             self.busy = True
-            scope.deadline = math.inf
+            self.deadline = math.inf
             yield from self._answer_request(heads.popleft())
 
     def _answer_request(self, head: Head) -> Coro[None]:
@@ -114,7 +119,7 @@ class Connection:
         request = self.request = Request(head, body, self.peer)
         self._answer, self._sent, self._chunked = None, 0, False
         log = self.server.access_log
-        started = self._now() if log is not None else 0.0
+        started = self._task.loop.time() if log is not None else 0.0
         try:
             answer = yield from self.server.handler(request)
             yield from answer.send(self)
@@ -127,7 +132,7 @@ class Connection:
             yield from self._fail(error)
         if log is not None:
             status = CLIENT_CLOSED_REQUEST if self._answer is None else self._answer.status
-            log.record(request, status, self._sent, self._now() - started)
+            log.record(request, status, self._sent, self._task.loop.time() - started)
         if not head.complete:
             yield from self._dispose_of(body)
 
@@ -163,7 +168,7 @@ class Connection:
             data = yield from self._socket.recv(limit)
         except OSError as error:
             raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
-        self._scope.deadline = math.inf
+        self.deadline = math.inf
         return data
 
     def receive_body_into(self, buffer: memoryview) -> Coro[int]:
@@ -172,7 +177,7 @@ class Connection:
             count = yield from self._socket.recv_into(buffer)
         except OSError as error:
             raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
-        self._scope.deadline = math.inf
+        self.deadline = math.inf
         return count
 
     def receive_chunks(self, head: Head) -> Coro[None]:
@@ -187,12 +192,12 @@ class Connection:
             raise HTTPError(refusal.status, refusal.reason)
 
     def _before_body(self) -> Generator[Any, Any, None]:
-        head = self.request._head
+        head = self.request.head
         if head.expects_continue:
             head.expects_continue = False
             if not head.buffered:
                 yield from self._socket.send_all(CONTINUE)
-        self._scope.deadline = self._now() + self.server.limits.body_idle_time
+        self.deadline = self.server.now + self.server.limits.body_idle_time
 
     def _dispose_of(self, body: Body) -> Coro[None]:
         """The answer is sent and the body was not read to its end: drop a short rest; else close without a reset."""
@@ -204,7 +209,7 @@ class Connection:
 
     def _may_reuse(self) -> bool:
         """Can the connection take another request after this one?"""
-        head = self.request._head
+        head = self.request.head
         if not self._reuse or not head.keep_alive or self.server.stopping:
             return False
         if head.complete:
@@ -214,7 +219,7 @@ class Connection:
 
     def _linger(self) -> Coro[None]:
         """Let the client read the answer: closing with unread bytes would reset the connection and discard it."""
-        self._scope.deadline = math.inf
+        self.deadline = math.inf
         with move_on_after(LINGER_TIME):
             self._socket.sock.shutdown(socket.SHUT_WR)
             data = b"unread"
@@ -242,11 +247,17 @@ class Connection:
         if without_body:
             body = b""
         self._sent = len(body)
-        if len(body) <= READ_SIZE:
-            yield from self._send(data + body)
-        else:
+        if len(body) > READ_SIZE:
             yield from self._send(data)
             yield from self._send(body)
+            return
+        data += body
+        try:
+            sent = self._socket.sock.send(data)  # the usual end of the matter
+        except OSError:
+            sent = 0
+        if sent < len(data):
+            yield from self._send(memoryview(data)[sent:])
 
     def send_body(self, data: bytes | memoryview) -> Coro[None]:
         if not data:
@@ -257,7 +268,7 @@ class Connection:
         yield from self._send(data)
 
     def send_file(self, fd: int, offset: int, count: int) -> Coro[None]:
-        self._scope.deadline = self._now() + self.server.limits.body_idle_time
+        self.deadline = self.server.now + self.server.limits.body_idle_time
         while count:
             try:
                 sent = os.sendfile(self._socket.fd, fd, offset, min(count, SENDFILE_SIZE))
@@ -271,24 +282,16 @@ class Connection:
             offset += sent
             count -= sent
             self._sent += sent
-            self._scope.deadline = self._now() + self.server.limits.body_idle_time
-        self._scope.deadline = math.inf
+            self.deadline = self.server.now + self.server.limits.body_idle_time
+        self.deadline = math.inf
 
     def _send(self, data: bytes | memoryview) -> Coro[None]:
+        self.deadline = self.server.now + self.server.limits.body_idle_time
         try:
-            sent = self._socket.sock.send(data)
-        except BlockingIOError:
-            sent = 0
+            yield from self._socket.send_all(data)
         except OSError as error:
             raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
-        if sent == len(data):
-            return
-        self._scope.deadline = self._now() + self.server.limits.body_idle_time
-        try:
-            yield from self._socket.send_all(memoryview(data)[sent:])
-        except OSError as error:
-            raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
-        self._scope.deadline = math.inf
+        self.deadline = math.inf
 
 
 class Server:
@@ -301,6 +304,7 @@ class Server:
         self.limits = limits or Limits()
         self.access_log = access_log
         self.connections: set[Connection] = set()
+        self.now = 0.0  # the loop's time, as exact as the deadlines need it
         self.stopping = False
         self._stop = Event()
         self._drained = Event()
@@ -322,6 +326,8 @@ class Server:
                 group.spawn(self._run(stream))
 
         def body(group: TaskGroup) -> Coro[None]:
+            self.now = now()
+            group.spawn(self._watch_deadlines())
             acceptors = [group.spawn(accept_all(listener, group)) for listener in listeners]
             try:
                 yield from self._stop.wait()
@@ -338,6 +344,15 @@ class Server:
         finally:
             if self.access_log is not None:
                 self.access_log.flush()
+
+    def _watch_deadlines(self) -> Coro[None]:
+        limits = self.limits
+        interval = min(1.0, min(limits.head_time, limits.idle_time, limits.body_idle_time) / 4)
+        while True:
+            yield from sleep(interval)
+            self.now = now()
+            for connection in [c for c in self.connections if c.deadline < self.now]:
+                connection.expire()
 
     def _run(self, stream: Stream) -> Coro[None]:
         connection = None

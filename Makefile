@@ -1,0 +1,56 @@
+# coro: what one does with a checkout. Everything is installed into .venv and .cache, below this folder; only the servers
+# that the tests start (redis-server, mariadbd) are installed as Debian packages, when they are missing.
+#
+#   make run          start the upload app and say where to click    make run ARGS='--port 9000'
+#   make test         ruff, mypy --strict, pytest                    make test ARGS='tests/test_layers.py'
+#   make test-mysql   the tests that need MySQL 9, on a real one
+#   make test-others  pytest on every other CPython >= 3.11 found on this machine
+#   make test-all     all of these tests
+#   make bench        the benchmarks, with their peers               make bench ARGS='switch'
+#   make soak         the tests that run for minutes
+#   make clean        remove what was installed and cached (not the files in ./var)
+
+ARGS =
+BIN = .venv/bin
+# One worker a core; a worker that has nothing left takes over tests of the others.
+PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: run test test-env services mysql9 test-mysql test-others test-all bench soak clean
+
+run:
+	@scripts/venv .venv ''
+	@exec $(BIN)/coro run apps.upload $(ARGS)
+
+services:
+	@scripts/install-services
+
+test-env: services
+	@scripts/venv .venv dev,rsa
+
+test: test-env
+	$(BIN)/ruff check
+	$(BIN)/mypy --strict
+	$(PYTEST) $(ARGS)
+
+# Exits with 75 (EX_TEMPFAIL) when the packages cannot be had: .ci/run tells that apart from a fault.
+mysql9: test-env
+	@$(BIN)/python scripts/mysql9.py
+
+test-mysql: mysql9
+	$(PYTEST) -m mysql9 $(ARGS)
+
+test-others: test-env
+	@scripts/test-others -n auto --dist worksteal $(ARGS)
+
+test-all: test test-mysql test-others
+
+bench: services
+	@scripts/venv .venv bench,rsa
+	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: test-env
+	$(BIN)/python -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
+
+clean:
+	rm -rf .venv .cache .pytest_cache .hypothesis build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
