@@ -1,0 +1,107 @@
+"""Fixtures that the whole suite shares: real servers, and a clean place in them for each test.
+
+A shared server starts when the first test asks for it, once per pytest-xdist worker. A test that stops, kills
+or reconfigures a server takes one of its own (`own_...`). A server that is not installed is a failure, with
+one line that says what to do, never a skip.
+
+`..._database` is the URL of an empty place for this test alone. What is called `sql_...` runs the test twice,
+against MariaDB and against MySQL 9 (the latter only in `make test-mysql`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TypeVar
+
+import pytest
+
+from tests.services import MariaDBServer, MissingServer, MySQL9Server, RedisServer, Server, SQLServer
+
+S = TypeVar("S", bound=Server)
+
+SQL_SERVERS = {"mariadb": MariaDBServer, "mysql9": MySQL9Server}
+BOTH = [pytest.param("mariadb"), pytest.param("mysql9", marks=pytest.mark.mysql9)]
+
+
+def _started(stack: ExitStack, server: S) -> S:
+    try:
+        stack.enter_context(server)
+        return server
+    except MissingServer as missing:
+        advice = str(missing)
+    pytest.fail(advice, pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[ExitStack]:
+    """Holds the shared servers until the end of the run."""
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def redis_server(servers: ExitStack) -> RedisServer:
+    """The shared Redis, holding whatever earlier tests left in it."""
+    return _started(servers, RedisServer())
+
+
+@pytest.fixture
+def redis_database(redis_server: RedisServer) -> str:
+    """The URL of the shared Redis, emptied."""
+    redis_server.command("FLUSHALL")
+    return redis_server.url()
+
+
+@pytest.fixture(scope="session")
+def mariadb(servers: ExitStack) -> MariaDBServer:
+    """The shared MariaDB."""
+    return _started(servers, MariaDBServer())
+
+
+@pytest.fixture
+def mariadb_database(mariadb: MariaDBServer) -> Iterator[str]:
+    """The URL of a new empty database in the shared MariaDB."""
+    with mariadb.database() as name:
+        yield mariadb.url(name)
+
+
+@pytest.fixture(scope="session")
+def mysql9(servers: ExitStack) -> MySQL9Server:
+    """The shared MySQL 9. A test that uses it is marked with `pytest.mark.mysql9`."""
+    return _started(servers, MySQL9Server())
+
+
+@pytest.fixture(scope="session", params=BOTH)
+def sql_server(request: pytest.FixtureRequest) -> SQLServer:
+    """The shared MariaDB, then the shared MySQL 9."""
+    server: SQLServer = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def sql_database(sql_server: SQLServer) -> Iterator[str]:
+    """The URL of a new empty database in the shared MariaDB, then in the shared MySQL 9."""
+    with sql_server.database() as name:
+        yield sql_server.url(name)
+
+
+@pytest.fixture
+def own_redis() -> Iterator[Callable[..., RedisServer]]:
+    """Starts a Redis for this test alone, from what `RedisServer` takes; as many as are asked for."""
+    with ExitStack() as stack:
+        yield lambda *options, **login: _started(stack, RedisServer(*options, **login))
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[Callable[..., MariaDBServer]]:
+    """Starts a MariaDB for this test alone, with the given command-line options."""
+    with ExitStack() as stack:
+        yield lambda *options: _started(stack, MariaDBServer(*options))
+
+
+@pytest.fixture(params=BOTH)
+def own_sql_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., SQLServer]]:
+    """Starts a MariaDB, then a MySQL 9, for this test alone, with the given command-line options."""
+    with ExitStack() as stack:
+        yield lambda *options: _started(stack, SQL_SERVERS[request.param](*options))
