@@ -201,7 +201,7 @@ class Loop:
     # --- Threads and signals -----------------------------------------------------
 
     def post(self, action: Action) -> None:
-        """Have `action` called in the loop's thread, soon. Threads and signal handlers may call this, and nothing else."""
+        """Have `action` called in the loop's thread, soon. The one call for other threads and signal handlers."""
         self._posted.append(action)
         if self._polling:
             with suppress(OSError):  # full: a wake-up is under way; closed: the loop has ended

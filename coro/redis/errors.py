@@ -1,9 +1,9 @@
 """What can go wrong with Redis, as exceptions.
 
-Redis answers a failed command with an *error reply*: a text whose first word, in capitals, names the kind of error
-(`WRONGTYPE Operation against a key ...`). Here that word, the prefix, chooses the class, so that callers catch
-`WrongTypeError` and need not match text. A prefix without a class of its own (`ERR`), and the error of a script
-that has no prefix, make a plain `ReplyError`.
+Redis answers a failed command with an *error reply*: a text whose first word, in capitals, names the kind of
+error (`WRONGTYPE Operation against a key ...`). Here that word, the prefix, chooses the class, so that
+callers catch `WrongTypeError` and need not match text. A prefix without a class of its own (`ERR`), and the
+error of a script that has no prefix, make a plain `ReplyError`.
 
 Specification: "Simple errors" and "Bulk errors" in the Redis serialization protocol specification,
 https://redis.io/docs/latest/develop/reference/protocol-spec/
@@ -18,6 +18,17 @@ from coro.errors import CoroError
 
 class RedisError(CoroError):
     """Base of every error that coro.redis defines."""
+
+
+class RedisConnectionError(RedisError, ConnectionError):
+    """There is no connection to the server, or it was lost: the text says to which, and why.
+
+    Whether a command that had been sent was carried out, nobody can know. The next call connects again.
+    """
+
+
+class OwnConnectionError(RedisError):
+    """The command blocks or changes its connection: it must not be sent on the one that all tasks share."""
 
 
 class ReplyError(RedisError):

@@ -1,10 +1,11 @@
 """The Redis serialization protocol, RESP2 and RESP3, without I/O: bytes to replies, commands to bytes.
 
-A reply is one line, a type byte and a value, ended by CRLF. For strings the value is a length, and the bytes follow;
-for aggregates it is a count, and that many replies follow:
+A reply is one line, a type byte and a value, ended by CRLF. For strings the value is a length, and the bytes
+follow; for aggregates it is a count, and that many replies follow:
 
-    +OK   -ERR text   :12   _   #t   ,1.5   (123   simple string, error, integer, null, boolean, double, big number
-    $5 CRLF hello CRLF      !5 ...   =9 ...        bulk string, bulk error, verbatim string (txt:hello)
+    +OK   -ERR text   :12   _   #t                 simple string, error, integer, null, boolean
+    ,1.5   (123                                    double, big number
+    $5 CRLF hello CRLF   !5 ...   =9 ...           bulk string, bulk error, verbatim string (txt:hello)
     *2   %1   ~2                                   array, map (counted in pairs), set
     $-1   *-1                                      the two nulls of RESP2
     |1                                             attributes (pairs): about the reply that comes next
@@ -12,13 +13,14 @@ for aggregates it is a count, and that many replies follow:
     $?  ;4 CRLF Hell CRLF  ;1 CRLF o CRLF  ;0      streamed string: chunks, and one of no length at the end
     *?   %?   ~?   ...   .                         streamed aggregates: the end is marked, the count not told
 
-The parser is one generator, which runs through the bytes as if it could wait for more in mid-reply: where it is
-short of data it yields, and its frame is the parser's whole state. Bytes once read are not read again, except an
-unfinished line's, `MAX_LINE` at most. The aggregates being read are a list and not a recursion, so that an element
-goes the same short way as a reply of its own. Nothing is allocated on the word of a length or a count.
+The parser is one generator, which runs through the bytes as if it could wait for more in mid-reply: where it
+is short of data it yields, and its frame is the parser's whole state. Bytes once read are not read again,
+except an unfinished line's, `MAX_LINE` at most. The aggregates being read are a list and not a recursion, so
+that an element goes the same short way as a reply of its own. Nothing is allocated on the word of a length or
+a count.
 
-A broken stream is a `ProtocolError` and final: nobody can know where the next reply begins, so the parser reads no
-further, and the connection has to be closed.
+A broken stream is a `ProtocolError` and final: nobody can know where the next reply begins, so the parser
+reads no further, and the connection has to be closed.
 
 Specifications: https://github.com/redis/redis-specifications/blob/master/protocol/RESP3.md and
 https://redis.io/docs/latest/develop/reference/protocol-spec/
@@ -87,23 +89,19 @@ class VerbatimString(bytes):
 class Parser:
     """Turns the bytes a server sends into Python values.
 
-    Strings of every kind are bytes, error replies are `ReplyError` values; arrays are lists, maps dicts, sets sets.
-    As a key of a map or a member of a set, a list is a tuple, a set a frozenset, a map a tuple of pairs. Keys or
-    members that Python holds equal (1 and True) become one. `Push` and `Attributes` stand among the replies where
-    they came. Attributes inside an aggregate are read and dropped: its elements have nowhere to carry them.
+    Strings of every kind are bytes, error replies are `ReplyError` values; arrays are lists, maps dicts, sets
+    sets. As a key of a map or a member of a set, a list is a tuple, a set a frozenset, a map a tuple of
+    pairs. Keys or members that Python holds equal (1 and True) become one. `Push` and `Attributes` stand
+    among the replies where they came. Attributes inside an aggregate are read and dropped: its elements have
+    nowhere to carry them.
     """
 
-    __slots__ = ("_max_bulk", "_max_depth", "_max_items", "_ready", "_resume")
+    __slots__ = ("_ready", "_resume")
 
-    def __init__(
-        self, *, max_bulk: int = MAX_BULK, max_items: int = MAX_ITEMS, max_depth: int = MAX_DEPTH
-    ) -> None:
-        """The limits: bytes of a string, elements (or pairs) of an aggregate, aggregates inside one another."""
-        self._max_bulk = max_bulk
-        self._max_items = max_items
-        self._max_depth = max_depth
+    def __init__(self, *, max_bulk: int = MAX_BULK, max_items: int = MAX_ITEMS, max_depth: int = MAX_DEPTH) -> None:
+        """Limits: bytes of a string, elements (or pairs) of an aggregate, aggregates inside one another."""
         self._ready: list[Any] = []
-        machine = self._parse()
+        machine = _parse(self._ready, max_bulk, max_items, max_depth)
         next(machine)
         self._resume = machine.send
 
@@ -124,95 +122,96 @@ class Parser:
         ready.clear()
         return replies
 
-    def _parse(self) -> Generator[None, bytes, None]:
-        small = _SMALL_BULKS if self._max_bulk >= _SMALL else {}
-        constants = _CONSTANTS
-        # The aggregate being read: its elements so far, how many are missing, its type; around it: `outer`.
-        # Outermost is the list of whole replies, of which there is always another to come.
-        items, missing, kind = self._ready, -1, b""
-        outer: list[tuple[list[Any], int, bytes]] = []
-        value: Any
-        buffer, position = b"", 0
-        while True:
-            if not missing:
-                value = _ASSEMBLE[kind](items)
-                items, missing, kind = outer.pop()
-                if not outer or value.__class__ is not Attributes:
-                    items.append(value)
-                    missing -= 1
-                continue
-            end = buffer.find(CRLF, position)
-            if end < 0:
-                value = None  # so that an idle parser keeps no reply alive
-                buffer, position = _unfinished(buffer, position), 0
-                buffer += yield
-                continue
-            line = buffer[position:end]
-            position = end + 2
-            size = small.get(line, -1)
-            if size >= 0:
-                end = position + size
-                value = buffer[position:end]
-                if buffer[end : end + 2] == CRLF:
-                    position = end + 2
-                else:
-                    value, buffer, position = yield from _bulk(buffer, position, size)
-            elif line in constants:
-                value = constants[line]
-            elif len(line) > MAX_LINE:
-                raise _too_long(line)
-            elif line[:1] in _SCALARS:
-                value = _SCALARS[line[:1]](line)
-            elif line == b"$?":
-                value, buffer, position = yield from self._streamed_string(buffer, position)
-            elif line[:1] in _BULKS:
-                value, buffer, position = yield from _bulk(buffer, position, _length(line, self._max_bulk))
-                value = _BULKS[line[:1]](value)
-            elif line == b"." and kind in _STREAMED:
-                kind, missing = kind[:1], 0
-                continue
+
+def _parse(ready: list[Any], max_bulk: int, max_items: int, max_depth: int) -> Generator[None, bytes, None]:
+    """Takes bytes by `send`, appends to `ready` each reply they complete, and waits in `yield` for more."""
+    small = _SMALL_BULKS if max_bulk >= _SMALL else {}
+    constants = _CONSTANTS
+    # The aggregate being read: its elements so far, how many are missing, its type; around it: `outer`.
+    # Outermost is the list of whole replies, of which there is always another to come.
+    items, missing, kind = ready, -1, b""
+    outer: list[tuple[list[Any], int, bytes]] = []
+    value: Any
+    buffer, position = b"", 0
+    while True:
+        if not missing:
+            value = _ASSEMBLE[kind](items)
+            items, missing, kind = outer.pop()
+            if not outer or value.__class__ is not Attributes:
+                items.append(value)
+                missing -= 1
+            continue
+        end = buffer.find(CRLF, position)
+        if end < 0:
+            value = None  # so that an idle parser keeps no reply alive
+            buffer, position = _unfinished(buffer, position), 0
+            buffer += yield
+            continue
+        line = buffer[position:end]
+        position = end + 2
+        size = small.get(line, -1)
+        if size >= 0:
+            end = position + size
+            value = buffer[position:end]
+            if buffer[end : end + 2] == CRLF:
+                position = end + 2
             else:
-                count = self._count(line, len(outer))
-                outer.append((items, missing, kind))
-                items, missing, kind = [], count, line if line in _STREAMED else line[:1]
-                continue
-            items.append(value)
-            missing -= 1
+                value, buffer, position = yield from _bulk(buffer, position, size)
+        elif line in constants:
+            value = constants[line]
+        elif len(line) > MAX_LINE:
+            raise _too_long(line)
+        elif line[:1] in _SCALARS:
+            value = _SCALARS[line[:1]](line)
+        elif line == b"$?":
+            value, buffer, position = yield from _streamed_string(buffer, position, max_bulk)
+        elif line[:1] in _BULKS:
+            value, buffer, position = yield from _bulk(buffer, position, _length(line, max_bulk))
+            value = _BULKS[line[:1]](value)
+        elif line == b"." and kind in _STREAMED:
+            kind, missing = kind[:1], 0
+            continue
+        else:
+            if len(outer) >= max_depth:
+                raise ProtocolError(f"a reply has over {max_depth} aggregates inside one another")
+            count = _count(line, max_items, bool(outer))
+            outer.append((items, missing, kind))
+            items, missing, kind = [], count, line if line in _STREAMED else line[:1]
+            continue
+        items.append(value)
+        missing -= 1
 
-    def _streamed_string(
-        self, buffer: bytes, position: int
-    ) -> Generator[None, bytes, tuple[bytes, bytes, int]]:
-        """The chunks from `position`, joined; the buffer now read from; and the position after them."""
-        chunks: list[bytes] = []
-        room = self._max_bulk
-        while True:
-            while (end := buffer.find(CRLF, position)) < 0:
-                buffer, position = _unfinished(buffer, position), 0
-                buffer += yield
-            line = buffer[position:end]
-            position = end + 2
-            if line[:1] != b";":
-                raise ProtocolError(f"{_shown(line)} stands where a chunk of a streamed string should")
-            size = _length(line, room)
-            if size == 0:
-                return b"".join(chunks), buffer, position
-            room -= size
-            chunk, buffer, position = yield from _bulk(buffer, position, size)
-            chunks.append(chunk)
 
-    def _count(self, line: bytes, depth: int) -> int:
-        """How many elements the aggregate has that `line` opens; for a streamed one, how many are too many."""
-        kind = line[:1]
-        if kind not in _AGGREGATES:
-            raise _unexpected(line)
-        if depth >= self._max_depth:
-            raise ProtocolError(f"a reply has over {self._max_depth} aggregates inside one another")
-        if kind == b">" and depth:
-            raise ProtocolError("a push message stands inside a reply")
-        width = _AGGREGATES[kind]
-        if line in _STREAMED:
-            return width * self._max_items + 1
-        return width * _length(line, self._max_items)
+def _streamed_string(buffer: bytes, position: int, room: int) -> Generator[None, bytes, tuple[bytes, bytes, int]]:
+    """The chunks from `position`, joined; the buffer now read from; and the position after them."""
+    chunks: list[bytes] = []
+    while True:
+        while (end := buffer.find(CRLF, position)) < 0:
+            buffer, position = _unfinished(buffer, position), 0
+            buffer += yield
+        line = buffer[position:end]
+        position = end + 2
+        if line[:1] != b";":
+            raise ProtocolError(f"{_shown(line)} stands where a chunk of a streamed string should")
+        size = _length(line, room)
+        if size == 0:
+            return b"".join(chunks), buffer, position
+        room -= size
+        chunk, buffer, position = yield from _bulk(buffer, position, size)
+        chunks.append(chunk)
+
+
+def _count(line: bytes, limit: int, inside: bool) -> int:
+    """How many elements the aggregate `line` opens has; for a streamed one, how many are too many."""
+    kind = line[:1]
+    if kind not in _AGGREGATES:
+        raise _unexpected(line)
+    if kind == b">" and inside:
+        raise ProtocolError("a push message stands inside a reply")
+    width = _AGGREGATES[kind]
+    if line in _STREAMED:
+        return width * limit + 1
+    return width * _length(line, limit)
 
 
 def _bulk(buffer: bytes, start: int, size: int) -> Generator[None, bytes, tuple[bytes, bytes, int]]:
@@ -291,9 +290,10 @@ def _error(line: bytes) -> ReplyError:
 
 
 def _integer(line: bytes) -> int:
-    if _INTEGER.fullmatch(line, 1):
+    number = line[1:]
+    if number.isdigit() or _INTEGER.fullmatch(number):
         try:
-            return int(line[1:])
+            return int(number)
         except ValueError:  # more digits than sys.get_int_max_str_digits()
             pass
     raise ProtocolError(f"{_shown(line)} is not an integer that can be read")
@@ -409,7 +409,7 @@ _TYPES = frozenset(b"+-:(,_#$!=*~%|>.;")
 
 
 def encode(args: Sequence[Argument]) -> bytes:
-    """The command `args` as an array of bulk strings, which is what servers read. Errors as in `encode_into`."""
+    """The command `args` as an array of bulk strings, as servers read it. Errors as in `encode_into`."""
     parts: list[bytes] = []
     encode_into(parts, args)
     return parts[0] if len(parts) == 1 else b"".join(parts)
@@ -418,11 +418,13 @@ def encode(args: Sequence[Argument]) -> bytes:
 def encode_into(parts: list[bytes], args: Sequence[Argument]) -> None:
     """Append the command `args` to `parts`, whose concatenation is what is to be sent.
 
-    A bytes argument of `LARGE` bytes or more becomes a part by itself, uncopied; what lies between such is one part.
-    str is sent as UTF-8, int in decimal, float as `repr` writes it, which reads back as the same number.
+    A bytes argument of `LARGE` bytes or more becomes a part by itself, uncopied; what lies between such is
+    one part. str is sent as UTF-8, int in decimal, float as `repr` writes it, which reads back as the same
+    number.
 
-    When an error is raised `parts` is unchanged: TypeError for an argument of another type (and for bool and None,
-    which Redis has no form for), ValueError for a command without a name, UnicodeEncodeError for a lone surrogate.
+    When an error is raised `parts` is unchanged: TypeError for an argument of another type (and for bool and
+    None, which Redis has no form for), ValueError for a command without a name, UnicodeEncodeError for a lone
+    surrogate.
     """
     count = len(args)
     if not count:
@@ -430,10 +432,8 @@ def encode_into(parts: list[bytes], args: Sequence[Argument]) -> None:
     whole: list[bytes] = []
     words = [_ARRAY_HEADERS[count] if count < _SMALL else b"*%d" % count]
     for arg in args:
-        if isinstance(arg, str):
-            arg = arg.encode()
-        elif arg.__class__ is not bytes:
-            arg = _bytes_of(arg)
+        if arg.__class__ is not bytes:
+            arg = arg.encode() if isinstance(arg, str) else _bytes_of(arg)
         size = len(arg)
         if size < _SMALL:
             words += (_BULK_HEADERS[size], arg)
@@ -444,8 +444,9 @@ def encode_into(parts: list[bytes], args: Sequence[Argument]) -> None:
             whole += (CRLF.join(words), arg)
             words = [b""]
     words.append(b"")
-    whole.append(CRLF.join(words))
-    parts += whole
+    if whole:
+        parts += whole
+    parts.append(CRLF.join(words))
 
 
 def _bytes_of(arg: Argument) -> bytes:
