@@ -31,7 +31,7 @@ class TaskGroup(Request):
     def __init__(self, owner: Task[Any]) -> None:
         self.owner = owner
         self.scope = CancelScope()
-        self.tasks: set[Task[Any]] = set()
+        self.tasks: dict[Task[Any], None] = {}  # in the order of `spawn`
         self.errors: list[BaseException] = []
         self.open = True
 
@@ -42,7 +42,7 @@ class TaskGroup(Request):
         check_generator(generator, "group.spawn")
         loop = self.owner.loop
         task = Task(generator, loop, self, self.scope, name)
-        self.tasks.add(task)
+        self.tasks[task] = None
         loop.ready.append(task)
         return task
 
@@ -51,7 +51,7 @@ class TaskGroup(Request):
         self.scope.cancel()
 
     def task_done(self, task: Task[Any]) -> None:
-        self.tasks.discard(task)
+        del self.tasks[task]
         error = task.exception
         if error is not None and not isinstance(error, Cancelled):
             self.record(error)
@@ -93,10 +93,11 @@ def task_group(body: Callable[[TaskGroup], Coro[T]]) -> Coro[T]:
             except Cancelled as error:
                 cancelled = error
             except GeneratorExit:
+                group.scope.cancel()
                 raise
             except BaseException as error:
                 group.record(error)
-            if group.tasks:
+            while group.tasks:
                 with CancelScope(shielded=True):
                     yield group
         finally:

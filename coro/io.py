@@ -3,15 +3,19 @@
 Every operation has the same three lines: try; if the kernel would block, yield "readable" or "writable"; try again.
 A descriptor stays registered with the selector between waits, so a wait costs no system call of its own; an event
 that nobody waits for takes the registration back. One task may wait for each direction.
+
+A peer that is always ready must not let a task run for ever: after `EAGER` operations that did not have to wait, the
+next one waits for readiness first, so that others get their turn and cancellation gets in.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
 from coro.errors import BusyError, ClosedError
 from coro.task import Coro, Request, Task
@@ -23,6 +27,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 WANTS_READ = (BlockingIOError, ssl.SSLWantReadError)
 WANTS_WRITE = ssl.SSLWantWriteError
+EAGER = 16  # operations in a row that need not wait
 
 
 class Readable(Request):
@@ -117,6 +122,9 @@ class Descriptor:
                 task.loop.ready.append(task)
             else:
                 unwanted |= EVENT_WRITE
+        elif not mask:  # the loop has ended: a wait in another one registers anew
+            self.events = 0
+            self.reader = self.writer = None
         if unwanted and self.fd >= 0:
             assert self.loop is not None
             self.watch(self.loop, self.events & ~unwanted)
@@ -127,12 +135,12 @@ class Descriptor:
             return
         if self.events and self.loop is not None:
             self.watch(self.loop, 0)
-        description = repr(self)
+        waiting = [task for task in (self.reader, self.writer) if task is not None]
+        description = repr(self) if waiting else ""
         self.fd = -1
-        for task in self.reader, self.writer:
-            if task is not None:
-                task.fail(ClosedError(f"{description} was closed while task {task.name!r} waited for it"))
         self.reader = self.writer = None
+        for task in waiting:
+            task.fail(ClosedError(f"{description} was closed while task {task.name!r} waited for it"))
 
     def __repr__(self) -> str:
         return f"fd {self.fd}" if self.fd >= 0 else "closed descriptor"
@@ -141,99 +149,130 @@ class Descriptor:
 class Socket(Descriptor):
     """A non-blocking socket. Takes over `sock`; `close` closes it."""
 
-    __slots__ = ("drained", "sock", "tls")
+    __slots__ = ("drained", "eager", "sock", "tls")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         super().__init__(sock.fileno())
         self.sock = sock
         self.tls = False
-        self.drained = False  # the last read emptied the kernel's buffer: wait before the next (not TLS: it buffers)
+        self.drained = False  # wait before the next read: the last one emptied the kernel's buffer, or it is time to
+        self.eager = 0  # operations in a row that did not wait
 
     def recv(self, limit: int) -> Coro[bytes]:
         """Up to `limit` bytes, as soon as there are any; b"" at the end of the stream. May suspend. OSError."""
         if self.drained:
             yield self.readable
+            self.eager = 0
         while True:
             try:
                 data = self.sock.recv(limit)
             except WANTS_READ:
-                yield self.readable
+                request: Request = self.readable
             except WANTS_WRITE:
-                yield self.writable
+                request = self.writable
             else:
-                self.drained = len(data) < limit and not self.tls
+                self.drained = (len(data) < limit and not self.tls) or self._had_its_share()
                 return data
+            yield request
 
     def recv_into(self, buffer: bytearray | memoryview) -> Coro[int]:
         """Fill (part of) `buffer`; the number of bytes, 0 at the end of the stream. May suspend. OSError."""
         if self.drained:
             yield self.readable
+            self.eager = 0
         while True:
             try:
                 count = self.sock.recv_into(buffer)
             except WANTS_READ:
-                yield self.readable
+                request: Request = self.readable
             except WANTS_WRITE:
-                yield self.writable
+                request = self.writable
             else:
-                self.drained = count < len(buffer) and not self.tls
+                self.drained = (count < len(buffer) and not self.tls) or self._had_its_share()
                 return count
+            yield request
+
+    def _had_its_share(self) -> bool:
+        """Is the next read to wait, although more may be there? (Not while TLS holds bytes unseen by the selector.)"""
+        self.eager += 1
+        return self.eager >= EAGER and not (self.tls and cast(ssl.SSLSocket, self.sock).pending())
 
     def send_all(self, data: Buffer) -> Coro[None]:
         """Hand all of `data` to the kernel. Suspends while its buffer is full (backpressure). OSError."""
+        if self.eager >= EAGER:
+            yield self.writable
+            self.eager = 0
+        self.eager += 1
         while True:
             try:
                 sent = self.sock.send(data)
             except (BlockingIOError, WANTS_WRITE):
-                yield self.writable
+                request: Request = self.writable
             except ssl.SSLWantReadError:
-                yield self.readable
+                request = self.readable
             else:
                 if sent == len(data):
                     return
                 data = memoryview(data)[sent:]
+                continue
+            yield request
 
     def connect(self, address: Any) -> Coro[None]:
-        """Connect to a resolved address. Suspends. OSError."""
+        """Connect to a resolved address. Suspends. OSError; BlockingIOError when a Unix socket's queue is full."""
         try:
             self.sock.connect(address)
-        except BlockingIOError:
-            yield self.writable
-            code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if code:
-                raise OSError(code, os.strerror(code)) from None
+            return
+        except BlockingIOError as error:
+            if error.errno != errno.EINPROGRESS:
+                raise
+        yield self.writable
+        code = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
 
     def accept(self) -> Coro[Socket]:
         """The next connection of a listening socket. Suspends. OSError, such as EMFILE."""
         while True:
+            if self.eager >= EAGER:
+                yield self.readable
+                self.eager = 0
+            self.eager += 1
             try:
                 return Socket(self.sock.accept()[0])
             except BlockingIOError:
-                yield self.readable
-            except ConnectionAbortedError:
-                continue  # it went away while it was queued
+                self.eager = EAGER
 
     def start_tls(self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None) -> Coro[None]:
-        """Put TLS on the connection, in place. Suspends for the handshake. ssl.SSLError, OSError."""
-        self.sock = context.wrap_socket(
-            self.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
-        )
-        self.tls, self.drained = True, False
+        """Put TLS on the connection, in place; if that fails, it is closed. Suspends. ssl.SSLError, OSError."""
+        try:
+            sock = self.sock = context.wrap_socket(
+                self.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+            self.tls, self.drained = True, False
+            yield from self._handshake(sock)
+        except BaseException:
+            self.close()
+            raise
+
+    def _handshake(self, sock: ssl.SSLSocket) -> Coro[None]:
         while True:
             try:
-                self.sock.do_handshake()
+                sock.do_handshake()
             except WANTS_READ:
-                yield self.readable
+                request: Request = self.readable
             except WANTS_WRITE:
-                yield self.writable
+                request = self.writable
             else:
                 return
+            yield request
 
     def close(self) -> None:
-        """Close it now; who waits for it gets `ClosedError`. Does not suspend; closing twice is allowed."""
-        self.forget()
-        self.sock.close()
+        """Close it now; who waits for it, or uses it later, gets `ClosedError`. Closing twice is allowed."""
+        if self.fd >= 0:
+            self.forget()
+            self.sock.close()
+            self.sock = cast(socket.socket, _CLOSED)
 
     def __repr__(self) -> str:
         if self.fd < 0:
@@ -242,6 +281,14 @@ class Socket(Descriptor):
             return f"fd {self.fd}, {address_text(self.sock.getsockname())} -> {address_text(self.sock.getpeername())}"
         except OSError:
             return f"fd {self.fd}, {address_text(self.sock.getsockname())}"
+
+
+class _ClosedSocket:
+    def __getattr__(self, name: str) -> NoReturn:
+        raise ClosedError("the socket is closed on this side")
+
+
+_CLOSED = _ClosedSocket()
 
 
 def address_text(address: Any) -> str:

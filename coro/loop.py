@@ -28,6 +28,7 @@ from coro.task import Coro, Failure, Request, Task, check_generator, running
 
 T = TypeVar("T")
 Action = Callable[[], object]
+LONGEST_POLL = 86400.0  # seconds; selectors raise OverflowError for very distant timers
 
 
 class Timer:
@@ -57,7 +58,7 @@ class Loop:
         self.ready: list[Task[Any]] = []
         self.current: Task[Any] | None = None  # the task that is being stepped
         self.main: Task[Any] | None = None
-        self.tasks: set[Task[Any]] = set()  # main and background tasks; the others are in groups
+        self.tasks: dict[Task[Any], None] = {}  # main and background tasks, in order; the others are in groups
         self.locals: dict[object, Any] = {}  # what library modules keep for the time of this run
         self._failures: list[BaseException] = []  # of background tasks
         self._interrupted = False
@@ -66,6 +67,7 @@ class Loop:
         self._timers_cancelled = 0
         self._posted: deque[Action] = deque()
         self._polling = False
+        self.calls = 0  # under way in threads; each will `post`
         self._wake_receiver, self._wake_sender = socket.socketpair()
         for end in self._wake_receiver, self._wake_sender:
             end.setblocking(False)
@@ -103,14 +105,14 @@ class Loop:
         if self.ready or self._posted:
             timeout: float | None = 0
         elif self._timers:
-            timeout = max(0.0, self._timers[0][0] - self.time())
+            timeout = min(max(0.0, self._timers[0][0] - self.time()), LONGEST_POLL)
         else:
             timeout = None
         events = self.selector.select(timeout)
         self._polling = False
         for key, mask in events:
             key.data(mask)
-        while self._posted:
+        for _ in range(len(self._posted)):  # not those that come meanwhile: a thread may post without end
             self._posted.popleft()()
 
     def _step_batch(self) -> None:
@@ -153,12 +155,14 @@ class Loop:
 
     def spawn(self, generator: Coro[T], name: str | None = None) -> Task[T]:
         task = Task(generator, self, self, None, name)
-        self.tasks.add(task)
+        self.tasks[task] = None
         self.ready.append(task)
+        if self.main is not None and self.main.done:
+            task.cancel()  # as those that were there when it ended
         return task
 
     def task_done(self, task: Task[Any]) -> None:
-        self.tasks.discard(task)
+        del self.tasks[task]
         if task is self.main:
             for other in tuple(self.tasks):
                 other.cancel()
@@ -176,7 +180,7 @@ class Loop:
             raise BaseExceptionGroup("several tasks failed", failures)
         if failures:
             raise failures[0]
-        if cancelled and self._interrupted:
+        if self._interrupted:
             raise KeyboardInterrupt
         if cancelled:
             raise TaskCancelled("the main task was cancelled")
@@ -194,7 +198,7 @@ class Loop:
         """Sweep the heap when more than half of it is cancelled: constant work a timer, bounded memory."""
         self._timers_cancelled += 1
         if self._timers_cancelled > 100 and self._timers_cancelled * 2 > len(self._timers):
-            self._timers = [entry for entry in self._timers if entry[2].action is not None]
+            self._timers[:] = [entry for entry in self._timers if entry[2].action is not None]
             heapq.heapify(self._timers)
             self._timers_cancelled = 0
 
@@ -209,8 +213,7 @@ class Loop:
 
     def _on_wake(self, mask: int) -> None:
         with suppress(BlockingIOError):
-            while len(self._wake_receiver.recv(4096)) == 4096:
-                pass
+            self._wake_receiver.recv(4096)
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         """First Ctrl-C: cancel the main task, at a request of its own. A second one interrupts whatever runs."""
@@ -234,6 +237,8 @@ class Loop:
 
     def _close(self) -> None:
         running.loop = None
+        for key in tuple(self.selector.get_map().values()):
+            key.data(0)  # nothing will be reported any more
         self.selector.close()
         self._wake_receiver.close()
         self._wake_sender.close()

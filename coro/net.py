@@ -13,9 +13,10 @@ import socket
 import ssl
 import stat
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
-from coro.errors import ClosedError, EndOfStream, LimitExceeded
+from coro.errors import EndOfStream, LimitExceeded
 from coro.group import TaskGroup, task_group
 from coro.io import Buffer, Socket, address_text
 from coro.task import Coro
@@ -29,6 +30,12 @@ LINE_LIMIT = 65536  # bytes that read_until takes unless told otherwise
 BACKLOG = 4096
 DNS_THREADS = 8
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+# accept(2): faults of a connection that was waiting to be accepted, not of the listening socket.
+CONNECTION_LOST = (
+    errno.ECONNABORTED, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET,
+    errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM,
+)  # fmt: skip
+BACK_OFF = 0.1  # seconds before another try, where nothing tells when it could succeed
 
 
 class Stream:
@@ -65,7 +72,11 @@ class Stream:
         missing = count - len(self._buffer)
         self._buffer = b""
         while missing:
-            data = yield from self.socket.recv(min(missing, 1 << 20))
+            try:
+                data = yield from self.socket.recv(min(missing, 1 << 20))
+            except BaseException:
+                self._buffer = b"".join(parts)  # for who reads next
+                raise
             if not data:
                 raise EndOfStream(f"{self!r} ended {missing} bytes short of {count}", b"".join(parts))
             parts.append(data)
@@ -78,6 +89,7 @@ class Stream:
         `LimitExceeded` when that is more than `limit` bytes, `EndOfStream` when the stream ends before it, OSError.
         """
         buffer = bytearray(self._buffer)
+        self._buffer = b""
         start = 0
         while True:
             found = buffer.find(separator, start)
@@ -89,10 +101,12 @@ class Stream:
                 self._buffer = bytes(buffer[end:])
                 return bytes(buffer[:end])
             start = max(0, len(buffer) - len(separator) + 1)
-            self._buffer = bytes(buffer)  # kept, should the wait be cancelled
-            data = yield from self.socket.recv(READ_SIZE)
+            try:
+                data = yield from self.socket.recv(READ_SIZE)
+            except BaseException:
+                self._buffer = bytes(buffer)  # for who reads next
+                raise
             if not data:
-                self._buffer = b""
                 raise EndOfStream(f"{self!r} ended before {separator!r}", bytes(buffer))
             buffer += data
 
@@ -111,10 +125,11 @@ class Stream:
     def start_tls(
         self, context: ssl.SSLContext, *, server_hostname: str | None = None, server_side: bool = False
     ) -> Coro[None]:
-        """Put TLS on the connection, in place. Suspends for the handshake. ssl.SSLError, OSError."""
+        """Put TLS on the connection, in place; if that fails, it is closed. Suspends. ssl.SSLError, OSError."""
         if self._buffer:
             # Bytes from before the handshake must not pass for protected ones.
-            raise ClosedError(f"{self!r}: the peer sent data ahead of the TLS handshake")
+            self.close()
+            raise ssl.SSLError("the peer sent data ahead of the TLS handshake")
         yield from self.socket.start_tls(context, server_side, server_hostname)
 
     @property
@@ -133,18 +148,19 @@ class Stream:
 
 
 def resolve(host: str, port: int) -> Coro[list[tuple[int, Any]]]:
-    """The addresses of a host, as (family, address). Look-ups run in a thread. May suspend. OSError."""
+    """The addresses of a host, as (family, address). Look-ups run in a thread. May suspend. OSError, naming both."""
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # the latter for what cannot be a host's name
         limiter = default_limiter("dns", DNS_THREADS)
         try:
             found = yield from to_thread_abandonable(
                 limiter, socket.getaddrinfo, host, port, socket.AF_UNSPEC, socket.SOCK_STREAM
             )
-        except socket.gaierror as error:
-            raise OSError(error.errno, f"cannot find host {host!r}: {error.strerror}") from None
+        except (socket.gaierror, UnicodeError) as error:
+            code = error.errno if isinstance(error, OSError) else None
+            raise OSError(code, f"cannot find host {host!r}, for port {port}: {_reason(error)}") from None
     return [(family, address) for family, _, _, _, address in found]
 
 
@@ -165,24 +181,27 @@ def connect(
             error = error or failure
     else:
         assert error is not None
-        where = address_text((host, port))
-        raise OSError(error.errno, f"cannot connect to {where}: {error.strerror}") from None
+        raise OSError(error.errno, f"cannot connect to {address_text((host, port))}: {_reason(error)}") from None
     stream.socket.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls is not None:
         try:
             yield from stream.start_tls(tls, server_hostname=server_hostname or host)
-        except BaseException:
-            stream.close()
+        except OSError as failure:
+            failure.strerror = f"cannot connect to {address_text((host, port))} with TLS: {_reason(failure)}"
             raise
     return stream
 
 
 def connect_unix(path: str) -> Coro[Stream]:
     """Connect to a Unix socket. Suspends. OSError, with the path in its text."""
-    try:
-        return (yield from _connect_socket(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path))
-    except OSError as error:
-        raise OSError(error.errno, f"cannot connect to {path}: {error.strerror}") from None
+    while True:
+        try:
+            return (yield from _connect_socket(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path))
+        except BlockingIOError:
+            pass  # the server's queue is full; connect(2) would wait, but tells nobody when it could succeed
+        except OSError as error:
+            raise OSError(error.errno, f"cannot connect to {path}: {_reason(error)}") from None
+        yield from sleep(BACK_OFF)
 
 
 def _connect_socket(raw: socket.socket, address: Any) -> Coro[Stream]:
@@ -218,19 +237,23 @@ class Listener:
             try:
                 sock = yield from self.socket.accept()
             except OSError as error:
+                if error.errno in CONNECTION_LOST:
+                    continue
                 if error.errno not in OUT_OF_DESCRIPTORS:
                     raise
-                logger.warning("cannot accept on %s: %s; trying again", address_text(self.address), error.strerror)
-                yield from sleep(0.1)
-                continue
-            if self._tcp:
-                sock.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return Stream(sock)
+                reason = _reason(error)
+            else:
+                if self._tcp:
+                    sock.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                return Stream(sock)
+            logger.warning("cannot accept on %s: %s; trying again", address_text(self.address), reason)
+            yield from sleep(BACK_OFF)
 
     def close(self) -> None:
-        """Stop listening. Does not suspend."""
+        """Stop listening. Does not suspend; closing twice is allowed."""
         if self._unlink is not None and self.socket.fd >= 0:
-            os.unlink(self._unlink)
+            with suppress(FileNotFoundError):
+                os.unlink(self._unlink)
         self.socket.close()
 
 
@@ -267,8 +290,11 @@ def _answers(path: str) -> bool:
         return probe.connect_ex(path) != errno.ECONNREFUSED
 
 
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
+def _reason(error: Exception) -> str:
+    """What is wrong, without the details that the caller's message gives better."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+    return str(error)
 
 
 def serve(listeners: Listener | Iterable[Listener], handler: Callable[[Stream], Coro[None]]) -> Coro[None]:

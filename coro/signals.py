@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 from coro.sync import Queue
@@ -37,9 +37,8 @@ def open_signals(*numbers: signal.Signals) -> Iterator[Signals]:
     def handler(number: int, frame: FrameType | None) -> None:
         loop.post(lambda: signals._queue.put_nowait(signal.Signals(number)))
 
-    previous = {number: signal.signal(number, handler) for number in numbers}
-    try:
+    with ExitStack() as stack:
+        for number in numbers:
+            previous = signal.signal(number, handler)
+            stack.callback(signal.signal, number, signal.SIG_DFL if previous is None else previous)
         yield signals
-    finally:
-        for number, old in previous.items():
-            signal.signal(number, old)

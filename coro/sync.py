@@ -7,7 +7,10 @@ whoever runs next: nobody can barge in, and a waiter that is cancelled is simply
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -43,10 +46,10 @@ class WaitQueue(Request):
         while self.wake_one(value):
             pass
 
-    def fail_all(self, error: Exception) -> None:
-        """End every wait with `error`."""
+    def fail_all(self, error: Callable[[], Exception]) -> None:
+        """End every wait with an error of its own, made by `error()`."""
         while self._tasks:
-            self._tasks.popitem(last=False)[0].fail(error)
+            self._tasks.popitem(last=False)[0].fail(error())
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -79,39 +82,23 @@ class Event:
             yield self._waiters
 
 
-class Semaphore:
-    """A number of permits. `with (yield from semaphore.acquire()):` holds one for the block."""
+class _Permits(WaitQueue):
+    """The free permits and the tasks that wait for one. `with` gives one back at the end of the block."""
 
-    def __init__(self, permits: int) -> None:
-        if permits < 0:
-            raise ValueError(f"a semaphore cannot have {permits} permits")
-        self._free = permits
-        self._waiters = WaitQueue("a Semaphore")
+    __slots__ = ("free", "limit")
 
-    @property
-    def free(self) -> int:
-        """How many permits can be had at once."""
-        return self._free
+    def __init__(self, what: str, free: int, limit: float) -> None:
+        super().__init__(what)
+        self.free = free
+        self.limit = limit
 
-    def acquire(self) -> Coro[Semaphore]:
-        """Take a permit; the semaphore itself, for `with`. Suspends while none is free."""
-        if self._free:
-            self._free -= 1
+    def give_back(self) -> None:
+        if self._tasks:
+            self._tasks.popitem(last=False)[0].wake()
+        elif self.free < self.limit:
+            self.free += 1
         else:
-            yield self._waiters
-        return self
-
-    def acquire_nowait(self) -> bool:
-        """Take a permit if one is free; whether it was. Does not suspend."""
-        if not self._free:
-            return False
-        self._free -= 1
-        return True
-
-    def release(self) -> None:
-        """Give a permit back: to the first waiter, if there is one. Does not suspend."""
-        if not self._waiters.wake_one():
-            self._free += 1
+            raise RuntimeError(f"release of {self.what} that is not held")
 
     def __enter__(self) -> None:
         pass
@@ -119,24 +106,58 @@ class Semaphore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.release()
+        self.give_back()
+
+
+class Semaphore:
+    """A number of permits. `with (yield from semaphore.acquire()):` holds one for the block."""
+
+    _what, _limit = "a Semaphore", math.inf
+
+    def __init__(self, permits: int) -> None:
+        if permits < 0:
+            raise ValueError(f"a {type(self).__name__} cannot have {permits} permits")
+        self._permits = _Permits(self._what, permits, self._limit)
+
+    @property
+    def free(self) -> int:
+        """How many permits can be had at once."""
+        return self._permits.free
+
+    def acquire(self) -> Coro[AbstractContextManager[None]]:
+        """Take a permit, to be given back by `with` or with `release`. Suspends while none is free."""
+        permits = self._permits
+        if permits.free:
+            permits.free -= 1
+        else:
+            yield permits
+        return permits  # and not `self`, so that `with semaphore:` is an error
+
+    def acquire_nowait(self) -> bool:
+        """Take a permit if one is free; whether it was. Does not suspend."""
+        if not self._permits.free:
+            return False
+        self._permits.free -= 1
+        return True
+
+    def release(self) -> None:
+        """Give a permit back: to the first waiter, if there is one. Does not suspend."""
+        self._permits.give_back()
 
 
 class Lock(Semaphore):
-    """One permit. `with (yield from lock.acquire()):` holds it for the block."""
+    """One permit. `with (yield from lock.acquire()):` holds it for the block.
+
+    `release` raises RuntimeError when nobody holds the lock.
+    """
+
+    _what, _limit = "a Lock", 1
 
     def __init__(self) -> None:
         super().__init__(1)
-        self._waiters.what = "a Lock"
 
     def locked(self) -> bool:
-        return not self._free
-
-    def release(self) -> None:
-        """Let the next one in. RuntimeError when nobody holds the lock. Does not suspend."""
-        if self._free:
-            raise RuntimeError("release of a Lock that is not held")
-        super().release()
+        return not self.free
 
 
 class _Put(Request, Generic[T]):
@@ -217,7 +238,7 @@ class Queue(Generic[T]):
         self.closed = True
         while self._puts:
             self._puts.popitem(last=False)[0].task.fail(ClosedError("the queue was closed"))
-        self._gets.fail_all(ClosedError("the queue was closed"))
+        self._gets.fail_all(lambda: ClosedError("the queue was closed"))
 
     def __len__(self) -> int:
         return len(self._items)

@@ -97,14 +97,16 @@ class Task(Generic[T]):
 
     def interrupt(self) -> None:
         """Note that a scope around the task was cancelled: end its wait, and those of the tasks in its groups."""
-        self.cancelled = self.scope is not None and self.scope.pending()
-        request = self.request
-        if self.cancelled and request is not None:
-            request.withdraw(self)
-            self.fail(Cancelled(f"task {self.name!r} was cancelled while waiting for {request!r}"))
-        for group in self.groups or ():
-            for child in tuple(group.tasks):
-                child.interrupt()
+        tasks = [self]
+        for task in tasks:  # it grows meanwhile: groups may be nested more deeply than Python's own stack allows
+            task.cancelled = task.scope is not None and task.scope.pending()
+            request = task.request
+            if task.cancelled and request is not None:
+                request.withdraw(task)
+                task.fail(Cancelled(f"task {task.name!r} was cancelled while waiting for {request!r}"))
+            for group in task.groups or ():
+                if group.scope.pending():
+                    tasks.extend(group.tasks)
 
     def cancel(self) -> None:
         """Cancel this task and what it has spawned. Returns at once; `join` tells when it has ended."""
@@ -113,16 +115,15 @@ class Task(Generic[T]):
         # A scope of its own, put around all that the task is in, but inside its parent's.
         own = CancelScope()
         own.cancel_called = True
-        base = getattr(self.parent, "scope", None)
-        own.parent = base
-        if self.scope is base:
+        own.parent = base = getattr(self.parent, "scope", None)
+        outermost: CancelScope | None = None
+        scope = self.scope
+        while scope is not None and scope is not base:
+            outermost, scope = scope, scope.parent
+        if outermost is None:
             self.scope = own
         else:
-            outermost = self.scope
-            while outermost is not None and outermost.parent is not base:
-                outermost = outermost.parent
-            if outermost is not None:
-                outermost.parent = own
+            outermost.parent = own
         self.interrupt()
 
     def join(self) -> Coro[T]:
@@ -228,28 +229,14 @@ class CancelScope:
             scope = scope.parent
         return False
 
-    def within(self, outer: CancelScope) -> bool:
-        scope: CancelScope | None = self
-        while scope is not None and scope is not outer:
-            scope = scope.parent
-        return scope is outer
-
     def cancel(self) -> None:
         """Cancel everything inside. Returns at once; the `with` block ends when its tasks have cleaned up."""
         if self.cancel_called:
             return
         self.cancel_called = True
         self._disarm()
-        task = self.task
-        if task is None:
-            return
-        # The owner may have left inner groups alone that were opened outside this scope.
-        groups = task.groups
-        task.groups = [group for group in groups or () if group.scope.within(self)]
-        try:
-            task.interrupt()
-        finally:
-            task.groups = groups
+        if self.task is not None:
+            self.task.interrupt()
 
     @property
     def deadline(self) -> float:
@@ -258,8 +245,15 @@ class CancelScope:
     @deadline.setter
     def deadline(self, when: float) -> None:
         self._deadline = when
-        if self.task is not None and not self.cancel_called and (self._timer is None or when < self._timer.when):
+        if (self._timer is None or when < self._timer.when) and not self.cancel_called and self._entered():
             self._arm()
+
+    def _entered(self) -> bool:
+        """Is the task inside the block now?"""
+        scope = self.task.scope if self.task is not None else None
+        while scope is not None and scope is not self:
+            scope = scope.parent
+        return scope is self
 
     def _arm(self) -> None:
         self._disarm()
@@ -301,20 +295,20 @@ class CancelScope:
     ) -> bool:
         task = self.task
         assert task is not None
-        if task.scope is not self:
+        self._disarm()
+        in_order = task.scope is self
+        if in_order or self._entered():
+            task.scope = self.parent
+        outer = False
+        if self.cancel_called or self.shielded or task.cancelled:
+            outer = task.cancelled = task.scope is not None and task.scope.pending()
+        if not in_order:
             raise RuntimeError(
                 f"cancel scopes of task {task.name!r} end in the wrong order: was a generator with an open"
                 " `with timeout` or `with shield` block left unfinished?"
             )
-        self._disarm()
-        task.scope = self.parent
-        outer = self.parent is not None and self.parent.pending()
-        if self.cancel_called or self.shielded or task.cancelled:
-            task.cancelled = outer
-        if not self.cancel_called or not isinstance(error, Cancelled) or (outer and not self.shielded):
-            return False
-        self.cancelled_caught = True
-        return True
+        self.cancelled_caught = self.cancel_called and isinstance(error, Cancelled) and (self.shielded or not outer)
+        return self.cancelled_caught
 
 
 class _Running(threading.local):

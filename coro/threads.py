@@ -7,6 +7,7 @@ meanwhile. Workers are daemon threads: a stuck look-up cannot keep the interpret
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from coro.sync import Semaphore
 from coro.task import CancelScope, Coro, Request, Task, current_task
+from coro.timing import checkpoint
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -25,28 +27,31 @@ IDLE_SECONDS = 10.0  # after which a worker without work ends
 class Limiter(Semaphore):
     """How many calls of one kind may run in threads at once."""
 
+    _what = "a free thread"
+
     def __init__(self, threads: int = DEFAULT_THREADS) -> None:
         super().__init__(threads)
-        self._waiters.what = "a free thread"
 
 
 class _Workers:
     """The process's worker threads: started as needed, ended when idle. The limiters bound their number."""
 
     def __init__(self) -> None:
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)  # the threads stay with the parent
+
+    def _reset(self) -> None:
         self._calls: queue.SimpleQueue[_ThreadCall] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0  # workers that wait for a call, less the calls that wait for a worker
 
     def submit(self, call: _ThreadCall) -> None:
         with self._lock:
-            self._idle -= 1
-            start = self._idle < 0
-            if start:
-                self._idle += 1  # the new worker's first call is this one (or one as good)
+            if self._idle:
+                self._idle -= 1
+            else:  # RuntimeError when the system allows no more threads
+                threading.Thread(target=self._work, name="coro-worker", daemon=True).start()
         self._calls.put(call)
-        if start:
-            threading.Thread(target=self._work, name="coro-worker", daemon=True).start()
 
     def _work(self) -> None:
         while True:
@@ -54,7 +59,7 @@ class _Workers:
                 call = self._calls.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 with self._lock:
-                    if self._idle > 0:  # else a call was just submitted in the belief that we would take it
+                    if self._idle:  # else a call was just submitted in the belief that we would take it
                         self._idle -= 1
                         return
                 continue
@@ -85,7 +90,12 @@ class _ThreadCall(Request):
         self._loop = task.loop
         self._context = task.context.copy()
         self.submitted = True
-        _workers.submit(self)
+        try:
+            _workers.submit(self)
+        except BaseException:
+            self._limiter.release()
+            raise
+        self._loop.calls += 1
 
     def withdraw(self, task: Task[Any]) -> None:
         self._task = None  # the call goes on; nobody wants its result
@@ -100,6 +110,7 @@ class _ThreadCall(Request):
 
     def _deliver(self) -> None:
         """In the loop's thread: give the permit back, wake the caller if it still waits."""
+        self._loop.calls -= 1
         self._limiter.release()
         if self._task is None:
             return
@@ -118,6 +129,8 @@ def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Co
 
     A call that has begun is waited for even when the caller is cancelled: it may be using the caller's data.
     """
+    if current_task().cancelled:
+        yield from checkpoint()  # raises `Cancelled`, which the shield below would keep out
     limiter = default_limiter("threads")
     yield from limiter.acquire()
     with CancelScope(shielded=True):

@@ -48,6 +48,8 @@ PERFORMS_IO = {
     "coro.mysql.connection",
     "coro.mysql.pool",
     "coro.redis.client",
+    "coro.redis.connection",
+    "coro.redis.shared",
 }
 SANS_IO_MAY_IMPORT = {"coro.errors", "coro.task"}
 IO_OF_THE_STANDARD_LIBRARY = {"select", "selectors", "socket", "ssl", "subprocess", "threading"}

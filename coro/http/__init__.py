@@ -11,6 +11,7 @@ from coro.http.message import (
     Response,
     StreamResponse,
 )
+from coro.http.multipart import MultipartReader, Part
 from coro.http.parser import Limits
 from coro.http.router import Router
 from coro.http.server import Server
@@ -23,6 +24,8 @@ __all__ = [
     "HTTPError",
     "Handler",
     "Limits",
+    "MultipartReader",
+    "Part",
     "Request",
     "Response",
     "Router",

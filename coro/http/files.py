@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 from email.utils import formatdate
 
 from coro.http.message import HeaderList, HTTPError, Request, Sender
 from coro.task import Coro
 from coro.threads import to_thread
 
-RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
+RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 class FileResponse:
@@ -25,6 +27,8 @@ class FileResponse:
         etag: str | None = None,
     ) -> None:  # fmt: skip
         info = os.fstat(fd)
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
         self._fd = fd
         self._offset, self._count, self.status = 0, info.st_size, 200
         modified = formatdate(info.st_mtime, usegmt=True)
@@ -32,8 +36,10 @@ class FileResponse:
         self.headers: HeaderList = [
             *headers, ("Content-Type", content_type), ("Accept-Ranges", "bytes"), *validators
         ]  # fmt: skip
+        if request.method != "GET":
+            return  # a range has no meaning: RFC 9110, section 14.2
         if_range = request.headers.get("if-range")
-        if if_range is None or if_range in (etag, modified):
+        if if_range is None or (if_range in (etag, modified) and not if_range.startswith("W/")):
             self._select(request.headers.get("range", ""), info.st_size)
 
     @classmethod
@@ -42,7 +48,7 @@ class FileResponse:
         etag: str | None = None,
     ) -> Coro[FileResponse]:  # fmt: skip
         """An answer with the file at `path`. Suspends (the file is opened in a thread). OSError."""
-        fd = yield from to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = yield from to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # so that a FIFO opens
         try:
             return cls(request, fd, headers, content_type, etag)
         except BaseException:
@@ -51,7 +57,7 @@ class FileResponse:
 
     def _select(self, wanted: str, size: int) -> None:
         found = RANGE.fullmatch(wanted.strip())
-        if found is None or found[0] == "bytes=-":
+        if found is None or not (found[1] or found[2]):
             return
         first, last = found[1], found[2]
         if first and last and int(last) < int(first):

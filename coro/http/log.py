@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 
 from coro.http.message import Request
 from coro.timing import call_later
+
+logger = logging.getLogger("coro.http")
 
 FLUSH_TIME = 0.5  # seconds for which lines are collected, to be written at once
 
@@ -37,14 +40,17 @@ class AccessLog:
             self._second, self._date = second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
         if not self._lines:
             call_later(FLUSH_TIME, self.flush)
-        host = peer.rpartition(":")[0] or peer
+        host = peer.rpartition(":")[0].strip("[]") or "unix:"
         self._lines.append(f'{host} - - [{self._date}] "{_quoted(line)}" {status} {size or "-"} {rest}\n')
 
     def flush(self) -> None:
         """Write what has been collected. Does not suspend."""
         lines, self._lines = self._lines, []
         if lines:
-            self._write("".join(lines))
+            try:
+                self._write("".join(lines))
+            except OSError as error:  # a full disk: the server goes on
+                logger.error("%d lines of the access log are lost: %s", len(lines), error)
 
 
 def _quoted(text: str) -> str:

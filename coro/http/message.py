@@ -5,13 +5,15 @@ A handler is a generator function `handle(request) -> Coro[Response]`. To refuse
 
 from __future__ import annotations
 
+import functools
 import json
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 from urllib.parse import parse_qsl, unquote
 
 from coro.errors import CoroError
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from coro.http.body import Body
 
 HeaderList: TypeAlias = Sequence[tuple[str, str]]
+
+T = TypeVar("T")
+
+JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class HTTPError(CoroError):
@@ -50,6 +56,14 @@ class Headers(Mapping[str, str]):
 
     def __getitem__(self, name: str) -> str:
         return self._fields[name.lower().encode("latin-1")].decode("latin-1")
+
+    @overload
+    def get(self, name: str) -> str | None: ...
+    @overload
+    def get(self, name: str, default: T) -> str | T: ...
+    def get(self, name: str, default: object = None) -> object:
+        value = self._fields.get(name.lower().encode("latin-1"))
+        return default if value is None else value.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
         return (name.decode("latin-1") for name in self._fields)
@@ -121,7 +135,7 @@ class Request:
         data = yield from self.body.read_all(limit)
         try:
             return json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # the latter: nested too deeply
             raise HTTPError(400, f"the body is not JSON: {error}") from None
 
     def __repr__(self) -> str:
@@ -177,7 +191,7 @@ class Response:
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: HeaderList = ()) -> Response:
         """An answer with `value` as JSON."""
-        body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        body = JSON.encode(value).encode()
         return cls(status, body, headers, "application/json")
 
     def send(self, sender: Sender) -> Coro[None]:
@@ -200,21 +214,43 @@ class StreamResponse:
 
     def send(self, sender: Sender) -> Coro[None]:
         yield from sender.send_head(self, None)
-        if sender.request.method != "HEAD":
+        if sender.request.method != "HEAD" and self.status not in BODILESS:
             yield from self._write_body(sender.send_body)
 
 
 Handler: TypeAlias = Callable[[Request], Coro[Answer]]
 
-STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nDate: " for status in HTTPStatus}
+STATUSES = frozenset(HTTPStatus)
 BODILESS = frozenset({204, 304})  # and 1xx: RFC 9110, section 6.4.1
+FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
+SERVERS_OWN = frozenset({"connection", "content-length", "date", "transfer-encoding"})
+
+
+@functools.cache
+def _status_line(status: int) -> str:
+    if not 200 <= status <= 599:
+        raise ValueError(f"{status} is not the status of a final answer")
+    phrase = HTTPStatus(status).phrase if status in STATUSES else ""
+    return f"HTTP/1.1 {status} {phrase}\r\nDate: "
+
+
+@functools.lru_cache
+def _check_name(name: str) -> None:
+    if not FIELD_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a header field")
+    if name.lower() in SERVERS_OWN:
+        raise ValueError(f"header field {name!r} is set by the server itself")
 
 
 def encode_head(status: int, headers: HeaderList, length: int | None, chunked: bool, connection: str) -> bytes:
-    """Status line and header fields, to the empty line. ValueError for a field that would end its line."""
-    text = f"{STATUS_LINES[status]}{http_date()}\r\n"
+    """Status line and header fields, to the empty line.
+
+    ValueError for a status that is none, a field that would end its line, and fields that are the server's own.
+    """
+    text = f"{_status_line(status)}{http_date()}\r\n"
     for name, value in headers:
-        if not value.isprintable() or not name.isprintable() or ":" in name:
+        _check_name(name)
+        if not value.isprintable():
             raise ValueError(f"header field {name!r}: {value!r} has characters that could end or split it")
         text += f"{name}: {value}\r\n"
     if chunked:

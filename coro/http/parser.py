@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import httptools
 
@@ -26,7 +26,7 @@ class Limits:
     target: int = 8192  # the request target (URL): 414 beyond it
     head: int = 32768  # all header fields together: 431 beyond it
     fields: int = 100  # number of header fields: 431 beyond it
-    chunk_framing: int = 16384  # chunk extensions and trailer fields of one body: 400 beyond it
+    chunk_framing: int = 16384  # chunk extensions and trailer fields of one body, seen at each read: 400 beyond it
     head_time: float = 20.0  # from the first byte of a request to the end of its head: 408
     idle_time: float = 75.0  # between two requests of a connection: closed
     body_idle_time: float = 60.0  # without a byte of the body, or without one taken of the answer: 408, closed
@@ -66,7 +66,8 @@ class Head:
 MIN_CHUNK_FRAMING = 32  # bytes that any chunk may take for its size line and line ends
 ONCE = {b"host", b"content-length", b"transfer-encoding", b"expect", b"authorization", b"range"}
 HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(:[0-9]*)?")  # RFC 3986, section 3.2.2
-ABSOLUTE = re.compile(r"https?://[^/?#]+", re.IGNORECASE)
+ABSOLUTE = re.compile(r"https?://([^/?]+)", re.IGNORECASE)
+HEAD_SLACK = 256  # bytes that a head may have besides its target and its fields
 
 
 class RequestParser:
@@ -106,23 +107,42 @@ class RequestParser:
                 self._llhttp.feed_data(data)
                 break
             except httptools.HttpParserUpgrade as upgrade:
-                # We stay with HTTP/1.1, as RFC 9110, section 7.8 allows; what follows is the next request.
-                self._restart()
                 data = data[upgrade.args[0] :]
+                self._decline_upgrade(self.heads[-1])
             except httptools.HttpParserError as error:
-                self.refusal = self.refusal or Refusal(400, f"malformed request: {error}")
+                status = 505 if "HTTP version" in str(error) else 400
+                self.refusal = self.refusal or Refusal(status, f"malformed request: {error}")
                 return
         if message is not None and message.chunked and self._current is message:
             self._framing += len(data) - (message.buffered - before)
             self._check_chunk_framing()
         if self._current is None and (self._target or self._unparsed):
-            self._unparsed += len(data)
-            if self._unparsed > self.limits.head + self.limits.target:
+            # The first piece may hold other messages as well. What exceeds the limits within it is found by llhttp.
+            self._unparsed += len(data) if self._unparsed else 1
+            if self._unparsed > self.limits.head + self.limits.target + HEAD_SLACK:
                 self.refusal = self._too_large()
 
     def detach(self) -> None:
         """The rest of the current body will be read past this parser; the next byte fed begins a new request."""
         self._restart()
+
+    def _decline_upgrade(self, head: Head) -> None:
+        """Stay with HTTP/1.1, as RFC 9110, section 7.8 allows.
+
+        llhttp takes all that follows `head`, its body too, for another protocol's. A new one is brought to where
+        the body begins: it reads the framing of `head` once more.
+        """
+        self._restart()
+        if head.chunked:
+            framing = b"Transfer-Encoding: chunked"
+        elif head.content_length:
+            framing = b"Content-Length: %d" % head.content_length
+        else:
+            return
+        self._llhttp.feed_data(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n\r\n")
+        self.heads.pop()
+        self._current = head
+        head.complete = False
 
     # --- Called by llhttp ------------------------------------------------------
 
@@ -137,7 +157,7 @@ class RequestParser:
             raise self.refusal
         if self._current is not None:
             return  # a trailer field: nothing here needs them
-        name = name.lower()
+        name, value = name.lower(), value.rstrip()  # llhttp takes off the space in front only
         fields = self._fields
         if name in fields:
             if name in ONCE:
@@ -151,13 +171,10 @@ class RequestParser:
         head = Head(
             str(llhttp.get_method(), "ascii"), self._check_target(), version, fields, llhttp.should_keep_alive()
         )
-        host = fields.get(b"host")
-        if host != self._host:  # a connection's requests mostly name the same
-            if host is not None and not HOST.fullmatch(host):
-                self._refuse(400, "malformed Host field")
-            self._host = host
+        if fields.get(b"host") != self._host:  # a connection's requests mostly name the same
+            self._check_host()
         if version == "1.1":
-            if host is None:
+            if self._host is None:
                 self._refuse(400, "a request needs a Host field")
         elif version != "1.0":
             self._refuse(505, f"HTTP/{version} is not supported")
@@ -193,12 +210,12 @@ class RequestParser:
 
     # --- Checks ------------------------------------------------------------------
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def _refuse(self, status: int, reason: str) -> NoReturn:
         self.refusal = Refusal(status, reason)
         raise self.refusal  # out of the callback: llhttp stops here
 
     def _too_large(self) -> Refusal:
-        if self._field_count == 0 and self._unparsed > self.limits.target and self._current is None:
+        if len(self._target) > self.limits.target:
             return Refusal(414, f"the request target is longer than {self.limits.target} bytes")
         return Refusal(431, f"more than {self.limits.fields} header fields or {self.limits.head} bytes of them")
 
@@ -206,23 +223,27 @@ class RequestParser:
         """The target in origin form (RFC 9112, section 3.2), or `*` for OPTIONS."""
         if len(self._target) > self.limits.target:
             self._refuse(414, f"the request target is longer than {self.limits.target} bytes")
-        try:
-            target = str(self._target, "ascii")
-        except UnicodeDecodeError:
-            self._refuse(400, "the request target has bytes outside ASCII")
-        if target.startswith("/"):
-            return target
         method = self._llhttp.get_method()
         if method == b"CONNECT":
             self._refuse(501, "CONNECT is not supported")
-        if target == "*" and method == b"OPTIONS":
+        target = str(self._target, "ascii")  # llhttp has checked that
+        if "#" in target:
+            self._refuse(400, "the request target has a fragment")
+        if target.startswith("/") or (target == "*" and method == b"OPTIONS"):
             return target
         absolute = ABSOLUTE.match(target)
         if absolute is None:
             self._refuse(400, "malformed request target")
-            raise AssertionError
+        self._check_host()
+        if b"host" in self._fields:  # the one in the target counts: RFC 9112, section 3.2.2
+            self._fields[b"host"] = absolute[1].encode()
         rest = target[absolute.end() :]
         return rest if rest.startswith("/") else "/" + rest
+
+    def _check_host(self) -> None:
+        self._host = self._fields.get(b"host")
+        if self._host is not None and not HOST.fullmatch(self._host):
+            self._refuse(400, "malformed Host field")
 
     def _check_transfer_encoding(self, version: str, fields: dict[bytes, bytes]) -> None:
         if version == "1.0":

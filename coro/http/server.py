@@ -33,13 +33,14 @@ from coro.io import address_text
 from coro.net import Listener, Stream
 from coro.sync import Event
 from coro.task import CancelScope, Coro, current_task
-from coro.timing import move_on_after, now, sleep
+from coro.timing import checkpoint, move_on_after, now, sleep
 
 logger = logging.getLogger("coro.http")
 
 DRAIN_SIZE = 65536  # an unread rest of a body up to this size is read and dropped, to keep the connection
 LINGER_TIME = 30.0  # seconds for which what the client still sends is read and dropped before closing
 LINGER_IDLE_TIME = 2.0  # ... if it goes on sending
+SEND_SIZE = 1 << 18  # bytes of an answer that must be taken within the limit for an idle body
 SENDFILE_SIZE = 1 << 20  # bytes of a file sent at once, so that one download does not hold the loop
 CLIENT_CLOSED_REQUEST = 499  # in the access log, for an answer that nobody waited for; nginx's number
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,8 +50,8 @@ class Connection:
     """One client's connection, and the `Sender` of its answers."""
 
     __slots__ = (
-        "_answer", "_chunked", "_reuse", "_scope", "_sent", "_socket", "_task", "busy", "deadline",
-        "parser", "peer", "request", "server",
+        "_answer", "_chunked", "_reuse", "_scope", "_sent", "_socket", "_started", "_task", "_unsent", "busy",
+        "deadline", "parser", "peer", "request", "server",
     )  # fmt: skip
 
     def __init__(self, server: Server, stream: Stream) -> None:
@@ -63,8 +64,10 @@ class Connection:
         self._scope = CancelScope()
         self._task = current_task()
         self.deadline = math.inf  # on the server's clock
+        self._started: float | None = None  # when the request being answered began, for the access log
         self._answer: Answer | None = None  # the one whose head has been sent
         self._sent = 0  # bytes of its body
+        self._unsent: int | None = None  # bytes of its body still to come, if it has told
         self._chunked = False
         self._reuse = True  # may another request follow?
 
@@ -103,57 +106,75 @@ class Connection:
                     self.busy, self._answer = True, None
                     yield from self._refuse(parser.refusal.status, parser.refusal.reason)
                     return
+                if parser.mid_head and not self.busy:
+                    self.busy, self._answer = True, None
+                    self.deadline = server.now + limits.head_time
                 data = yield from socket.recv(READ_SIZE)
                 if not data:
                     return
                 parser.feed(data)
-                if parser.mid_head and not self.busy:
-                    self.busy, self._answer = True, None
-                    self.deadline = server.now + limits.head_time
             self.busy = True
             self.deadline = math.inf
             yield from self._answer_request(heads.popleft())
+        yield from self._linger()
 
     def _answer_request(self, head: Head) -> Coro[None]:
         body = Body(head, self)
         request = self.request = Request(head, body, self.peer)
         self._answer, self._sent, self._chunked = None, 0, False
         log = self.server.access_log
-        started = self._task.loop.time() if log is not None else 0.0
+        if log is not None:
+            self._started = self._task.loop.time()
         try:
-            answer = yield from self.server.handler(request)
-            yield from answer.send(self)
-            if self._chunked:
-                yield from self._send(b"0\r\n\r\n")
+            try:
+                answer = yield from self.server.handler(request)
+                yield from answer.send(self)
+                if self._unsent:
+                    raise ValueError(f"the answer is {self._unsent} bytes shorter than it told")
+                if self._chunked:
+                    yield from self._send(b"0\r\n\r\n")
+            except ClientDisconnected:
+                raise
+            except Exception as error:
+                yield from self._fail(error)
         except ClientDisconnected as error:
             logger.debug("%s: %s", self.peer, error)
             self._reuse = False
-        except Exception as error:
-            yield from self._fail(error)
-        if log is not None:
-            status = CLIENT_CLOSED_REQUEST if self._answer is None else self._answer.status
-            log.record(request, status, self._sent, self._task.loop.time() - started)
-        if not head.complete:
-            yield from self._dispose_of(body)
+        finally:
+            if log is not None:
+                self._log_answer(log)
+        self._started = None
+        if self._reuse and not head.complete:
+            yield from self._drain(body)
 
     def _fail(self, error: Exception) -> Coro[None]:
         """The handler, or sending its answer, raised: answer with the status that is due, or break off."""
-        if isinstance(error, HTTPError):
-            response = error.response()
-        else:
-            logger.error("%s %s failed", self.request.method, self.request.target, exc_info=error)
-            response = HTTPError(500, "an error in the server; it has been logged").response()
+        if isinstance(error, HTTPError) and self._answer is None:
+            try:
+                yield from error.response().send(self)
+                return
+            except ValueError as malformed:
+                error = malformed
+        logger.error("%s %s failed", self.request.method, self.request.target, exc_info=error)
         if self._answer is None:
-            yield from response.send(self)
+            yield from HTTPError(500, "an error in the server; it has been logged").response().send(self)
         else:
             self._reuse = False  # the client sees that the answer is cut off
+
+    def _log_answer(self, log: AccessLog) -> None:
+        assert self._started is not None
+        if self._answer is not None:
+            status = self._answer.status
+        else:
+            status = 408 if self._scope.cancel_called else CLIENT_CLOSED_REQUEST
+        log.record(self.request, status, self._sent, self._task.loop.time() - self._started)
 
     def _refuse(self, status: int, reason: str) -> Coro[None]:
         """Answer what could not become a request, and close."""
         self._reuse = False
         response = Response.json({"error": reason}, status)
         data = encode_head(status, response.headers, len(response.body), False, "close") + response.body
-        if self.server.access_log is not None:
+        if self.server.access_log is not None and self._started is None:
             self.server.access_log.record_refusal(self.peer, status, len(response.body))
         with move_on_after(LINGER_TIME):
             yield from self._socket.send_all(data)
@@ -168,7 +189,8 @@ class Connection:
             data = yield from self._socket.recv(limit)
         except OSError as error:
             raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
-        self.deadline = math.inf
+        finally:
+            self.deadline = math.inf
         return data
 
     def receive_body_into(self, buffer: memoryview) -> Coro[int]:
@@ -177,15 +199,17 @@ class Connection:
             count = yield from self._socket.recv_into(buffer)
         except OSError as error:
             raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
-        self.deadline = math.inf
+        finally:
+            self.deadline = math.inf
         return count
 
     def receive_chunks(self, head: Head) -> Coro[None]:
         """More of a body through the parser."""
-        data = yield from self.receive_body(READ_SIZE)
-        if not data:
-            raise ClientDisconnected("the client closed the connection before the body's end")
-        self.parser.feed(data)
+        if self.parser.refusal is None:
+            data = yield from self.receive_body(READ_SIZE)
+            if not data:
+                raise ClientDisconnected("the client closed the connection before the body's end")
+            self.parser.feed(data)
         refusal = self.parser.refusal
         if refusal is not None and not head.chunks and not head.complete:
             self._reuse = False
@@ -195,17 +219,17 @@ class Connection:
         head = self.request.head
         if head.expects_continue:
             head.expects_continue = False
-            if not head.buffered:
-                yield from self._socket.send_all(CONTINUE)
+            if not head.buffered and self._answer is None:
+                yield from self._send(CONTINUE)
         self.deadline = self.server.now + self.server.limits.body_idle_time
 
-    def _dispose_of(self, body: Body) -> Coro[None]:
-        """The answer is sent and the body was not read to its end: drop a short rest; else close without a reset."""
-        if not self._reuse:
-            yield from self._linger()
-            return
-        while (yield from body.read()):
-            pass
+    def _drain(self, body: Body) -> Coro[None]:
+        """The answer is sent and a short rest of the body was not read: drop it, to come to the next request."""
+        with move_on_after(LINGER_TIME) as scope:
+            while (yield from body.read()):
+                pass
+        if scope.cancelled_caught:
+            self._reuse = False
 
     def _may_reuse(self) -> bool:
         """Can the connection take another request after this one?"""
@@ -245,8 +269,9 @@ class Connection:
         self._answer = answer
         self._chunked = chunked and not without_body
         if without_body:
-            body = b""
+            body, length = b"", 0
         self._sent = len(body)
+        self._unsent = None if length is None else length - len(body)
         if len(body) > READ_SIZE:
             yield from self._send(data)
             yield from self._send(body)
@@ -262,7 +287,7 @@ class Connection:
     def send_body(self, data: bytes | memoryview) -> Coro[None]:
         if not data:
             return  # as a chunk it would end the body
-        self._sent += len(data)
+        self._count(len(data))
         if self._chunked:
             data = b"%x\r\n" % len(data) + data + b"\r\n"
         yield from self._send(data)
@@ -275,23 +300,35 @@ class Connection:
             except BlockingIOError:
                 yield self._socket.writable
                 continue
-            except OSError as error:
+            except (ConnectionError, TimeoutError) as error:
                 raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
             if not sent:
                 raise EOFError("the file is shorter than it was")
             offset += sent
             count -= sent
-            self._sent += sent
+            self._count(sent)
             self.deadline = self.server.now + self.server.limits.body_idle_time
+            if count:
+                yield from checkpoint()
         self.deadline = math.inf
 
+    def _count(self, size: int) -> None:
+        """That many bytes of the body are to be sent now."""
+        self._sent += size
+        if self._unsent is not None:
+            self._unsent -= size
+            if self._unsent < 0:
+                raise ValueError(f"the answer is {-self._unsent} bytes longer than it told")
+
     def _send(self, data: bytes | memoryview) -> Coro[None]:
-        self.deadline = self.server.now + self.server.limits.body_idle_time
         try:
-            yield from self._socket.send_all(data)
+            for start in range(0, len(data), SEND_SIZE):
+                self.deadline = self.server.now + self.server.limits.body_idle_time
+                yield from self._socket.send_all(memoryview(data)[start : start + SEND_SIZE])
         except OSError as error:
             raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
-        self.deadline = math.inf
+        finally:
+            self.deadline = math.inf
 
 
 class Server:
@@ -321,21 +358,20 @@ class Server:
         listeners = [listeners] if isinstance(listeners, Listener) else list(listeners)
 
         def accept_all(listener: Listener, group: TaskGroup) -> Coro[None]:
-            while True:
-                stream = yield from listener.accept()
-                group.spawn(self._run(stream))
+            try:
+                while True:
+                    stream = yield from listener.accept()
+                    group.spawn(self._run(stream))
+            finally:
+                listener.close()  # here, where nobody can be about to accept on it
 
         def body(group: TaskGroup) -> Coro[None]:
             self.now = now()
             group.spawn(self._watch_deadlines())
             acceptors = [group.spawn(accept_all(listener, group)) for listener in listeners]
-            try:
-                yield from self._stop.wait()
-            finally:
-                for acceptor in acceptors:
-                    acceptor.cancel()
-                for listener in listeners:
-                    listener.close()
+            yield from self._stop.wait()
+            for acceptor in acceptors:
+                acceptor.cancel()
             yield from self._drain()
             group.cancel()
 

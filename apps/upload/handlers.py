@@ -1,0 +1,287 @@
+"""What each request does, top to bottom: session, body to disk, row, answer.
+
+| request               | answer                                                                        |
+|-----------------------|-------------------------------------------------------------------------------|
+| `PUT /upload/NAME`    | 201, `{"id", "name", "size", "url"}`                                          |
+| `POST /upload`        | a form's files: 201, `{"uploads": [as above, ...]}`; all of them or none      |
+| `GET /uploads`        | 200, `{"uploads": [as above, with "sha256" and "created_at"; newest first]}`  |
+| `GET /uploads/ID`     | the file, or the range of it that is asked for                                |
+| `DELETE /uploads/ID`  | 204                                                                           |
+| `POST /login`         | `user` and `password` as JSON or as a form: 200 and the session's cookie      |
+| `POST /logout`        | 204                                                                           |
+| `GET /health`         | 200 while the process serves                                                  |
+| `GET /`, `/static/..` | the page                                                                      |
+
+Every answer that is not one of these is `{"error": "..."}` with the status that is due.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+from apps.upload.accounts import Accounts
+from apps.upload.storage import Storage, TooLarge
+from apps.upload.store import (
+    MAX_TOKEN_LENGTH,
+    SESSION_TIME,
+    DiskFull,
+    Metadata,
+    OutcomeUnknown,
+    Sessions,
+    StoreDown,
+    Upload,
+)
+from coro import Coro
+from coro.http import Answer, FileResponse, HTTPError, MultipartReader, Request, Response, Router
+
+logger = logging.getLogger("upload")
+
+STATIC = Path(__file__).parent / "static"
+CONTENT_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+NO_SNIFFING = ("X-Content-Type-Options", "nosniff")
+PAGE_HEADERS = [
+    NO_SNIFFING,
+    ("Cache-Control", "no-cache"),
+    ("Referrer-Policy", "same-origin"),
+    (
+        "Content-Security-Policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+]
+COOKIE = "session={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}"
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+UNQUOTABLE = re.compile(r'[^ -~]|["%\\]')  # what a quoted string cannot hold, or clients read in different ways
+MAX_NAME_SIZE = 255  # bytes of a file's name
+MAX_LOGIN_SIZE = 8192  # bytes
+REPORT_TIME = 5.0  # seconds between two reports of the same store being down
+
+
+class UploadHandlers:
+    """The app's requests, on given stores. `handle` is the handler for `coro.http.Server`."""
+
+    def __init__(self, sessions: Sessions, metadata: Metadata, storage: Storage) -> None:
+        self.sessions = sessions
+        self.metadata = metadata
+        self.storage = storage
+        self.accounts = Accounts(metadata)
+        self._reported: dict[str, float] = {}  # when it was last logged that a store is down
+        self.router = router = Router()
+        router.add("PUT", "/upload/{name}", self.put)
+        router.add("POST", "/upload", self.post)
+        router.add("GET", "/uploads", self.list)
+        router.add("GET", "/uploads/{id}", self.download)
+        router.add("DELETE", "/uploads/{id}", self.delete)
+        router.add("POST", "/login", self.login)
+        router.add("POST", "/logout", self.logout)
+        router.add("GET", "/health", self.health)
+        for path, page in _pages().items():
+            router.add("GET", path, page)
+
+    def handle(self, request: Request) -> Coro[Answer]:
+        """The answer to any request. Suspends. `HTTPError`."""
+        try:
+            if request.method not in SAFE_METHODS:
+                _check_origin(request)
+            return (yield from self.router.handle(request))
+        except StoreDown as error:
+            self._report(error)
+            raise HTTPError(503, f"{error.server} does not answer; try again later", [("Retry-After", "1")]) from None
+        except TooLarge as error:
+            raise HTTPError(413, str(error)) from None
+        except DiskFull as error:
+            logger.warning("%s", error)
+            raise HTTPError(507, "the disk is full") from None
+
+    # --- Uploading -------------------------------------------------------------------
+
+    def put(self, request: Request) -> Coro[Answer]:
+        user_id = yield from self._user(request)
+        name = _checked_name(request.params["name"])
+        self._check_length(request)
+        stored = yield from self.storage.store(request.body)
+        upload = Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256)
+        yield from self._commit([upload])
+        return Response.json(_described(upload), 201, [("Location", f"/uploads/{upload.id}")])
+
+    def post(self, request: Request) -> Coro[Answer]:
+        user_id = yield from self._user(request)
+        form = MultipartReader(request)
+        uploads: list[Upload] = []
+        try:
+            while part := (yield from form.next_part()):
+                if part.filename:
+                    name = _checked_name(part.filename)
+                    stored = yield from self.storage.store_pieces(part)
+                    uploads.append(Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256))
+        except BaseException:
+            yield from self.storage.discard(*(upload.path for upload in uploads))
+            raise
+        if not uploads:
+            raise HTTPError(400, "there is no file in the form")
+        yield from self._commit(uploads)
+        return Response.json({"uploads": [_described(upload) for upload in uploads]}, 201)
+
+    def _commit(self, uploads: Sequence[Upload]) -> Coro[None]:
+        """Write the rows of whole files. If that fails, remove the files; but never one that may have a row."""
+        try:
+            yield from self.metadata.add_uploads(uploads)
+        except (StoreDown, DiskFull) as error:
+            if isinstance(error, OutcomeUnknown):
+                self.storage.undecided = True
+            else:
+                yield from self.storage.discard(*(upload.path for upload in uploads))
+            raise
+        except BaseException:
+            self.storage.undecided = True
+            raise
+
+    def _check_length(self, request: Request) -> None:
+        limit, length = self.storage.max_size, request.content_length
+        if limit is not None and length is not None and length > limit:
+            raise TooLarge(f"an upload may have at most {limit} bytes")
+
+    # --- What is stored ----------------------------------------------------------------
+
+    def list(self, request: Request) -> Coro[Answer]:
+        user_id = yield from self._user(request)
+        uploads = yield from self.metadata.list_uploads(user_id)
+        described = [
+            {**_described(upload), "sha256": upload.sha256, "created_at": upload.created_at} for upload in uploads
+        ]
+        return Response.json({"uploads": described}, headers=[("Cache-Control", "no-store")])
+
+    def download(self, request: Request) -> Coro[Answer]:
+        upload = yield from self._upload(request)
+        path = str(self.storage.root / upload.path)
+        headers = [
+            NO_SNIFFING,
+            ("Content-Disposition", _attachment(upload.name)),
+            ("Cache-Control", "private, no-cache"),
+        ]
+        etag = f'"{upload.sha256 or upload.id}"'
+        try:
+            return (yield from FileResponse.open(request, path, headers, etag=etag))
+        except FileNotFoundError:
+            logger.error("the file of upload %s is missing: %s", upload.id, upload.path)
+            raise HTTPError(404, "the file is not there any more") from None
+
+    def delete(self, request: Request) -> Coro[Answer]:
+        upload = yield from self._upload(request)
+        yield from self.metadata.delete_upload(upload.id)  # first the row: no row without its file
+        yield from self.storage.discard(upload.path)
+        return Response(204)
+
+    def _upload(self, request: Request) -> Coro[Upload]:
+        """The upload that the path names, if it is the caller's. `HTTPError` 401, 404."""
+        user_id = yield from self._user(request)
+        upload = yield from self.metadata.get_upload(user_id, request.params["id"])
+        if upload is None:
+            raise HTTPError(404, "there is no such upload")
+        return upload
+
+    # --- Sessions -------------------------------------------------------------------------
+
+    def _user(self, request: Request) -> Coro[int]:
+        """The id of the user who is logged in. `HTTPError` 401."""
+        token = request.cookies.get("session", "")
+        user_id = None
+        if 0 < len(token) <= MAX_TOKEN_LENGTH:
+            user_id = yield from self.sessions.lookup(token)
+        if user_id is None:
+            raise HTTPError(401, "log in first")
+        return user_id
+
+    def login(self, request: Request) -> Coro[Answer]:
+        name, password = yield from _credentials(request)
+        user = yield from self.accounts.check(name, password)
+        if user is None:
+            raise HTTPError(401, "the user name or the password is wrong")
+        token = yield from self.sessions.create(user.id)
+        return Response.json({"user": user.name}, headers=[("Set-Cookie", COOKIE.format(token, SESSION_TIME))])
+
+    def logout(self, request: Request) -> Coro[Answer]:
+        token = request.cookies.get("session", "")
+        if 0 < len(token) <= MAX_TOKEN_LENGTH:
+            yield from self.sessions.delete(token)
+        return Response(204, headers=[("Set-Cookie", COOKIE.format("", 0))])
+
+    # --- The rest -------------------------------------------------------------------------
+
+    def health(self, request: Request) -> Coro[Answer]:
+        yield from ()
+        return Response.json({"status": "ok"})
+
+    def _report(self, error: StoreDown) -> None:
+        """Log that a store is down, but not for each request that needs it."""
+        now = time.monotonic()
+        if now - self._reported.get(error.server, -REPORT_TIME) >= REPORT_TIME:
+            self._reported[error.server] = now
+            logger.warning("%s", error)
+
+
+def _described(upload: Upload) -> dict[str, Any]:
+    return {"id": upload.id, "name": upload.name, "size": upload.size, "url": f"/uploads/{upload.id}"}
+
+
+def _checked_name(name: str) -> str:
+    """A file's name, which is kept but never used as a path. `HTTPError` 400."""
+    if "\0" in name or "\ufffd" in name or not 0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_SIZE:
+        raise HTTPError(400, f"a file's name needs 1 to {MAX_NAME_SIZE} bytes of UTF-8")
+    return name
+
+
+def _attachment(name: str) -> str:
+    """A Content-Disposition that saves the file under its name (RFC 6266; the name as in RFC 8187)."""
+    plain = UNQUOTABLE.sub("_", name)
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse what another site's page makes a browser send: browsers say in `Origin` whose page it is (RFC 6454)."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        raise HTTPError(403, "this request comes from another site's page")
+
+
+def _credentials(request: Request) -> Coro[tuple[str, str]]:
+    """User name and password, from JSON or a form. `HTTPError` 400."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    fields: Any
+    if kind == "application/x-www-form-urlencoded":
+        body = yield from request.body.read_all(MAX_LOGIN_SIZE)
+        fields = {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+    else:
+        fields = yield from request.json(MAX_LOGIN_SIZE)
+    name, password = (fields.get("user"), fields.get("password")) if isinstance(fields, dict) else (None, None)
+    if not isinstance(name, str) or not isinstance(password, str):
+        raise HTTPError(400, "the body needs `user` and `password`")
+    return name, password
+
+
+def _pages() -> dict[str, Callable[[Request], Coro[Answer]]]:
+    """The files of the page by their paths: a fixed table, so that no request can name another file."""
+
+    def answering(response: Response) -> Callable[[Request], Coro[Answer]]:
+        def page(request: Request) -> Coro[Answer]:
+            yield from ()
+            return response
+
+        return page
+
+    pages = {}
+    for file in sorted(STATIC.iterdir()):
+        path = "/" if file.name == "index.html" else f"/static/{file.name}"
+        pages[path] = answering(Response(200, file.read_bytes(), PAGE_HEADERS, CONTENT_TYPES[file.suffix]))
+    return pages

@@ -1,0 +1,183 @@
+"""Sessions, users and uploads in one SQLite file, for a machine without Redis and MySQL.
+
+SQLite blocks, so every statement runs in a thread. In WAL mode readers and the writer do not wait for each other:
+writes take turns on one connection, reads have a few of their own. Several processes may use the file at once.
+
+https://www.sqlite.org/wal.html
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import coro
+from apps.upload.store import SESSION_TIME, DiskFull, NameTaken, StoreDown, Upload, User, new_token
+from coro import Coro, CoroError
+
+Rows = list[tuple[Any, ...]]
+
+READERS = 4  # reads that may be under way at once
+BUSY_TIME = 5.0  # seconds to wait for a write of another process
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS users(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, password TEXT NOT NULL,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
+CREATE TABLE IF NOT EXISTS uploads(
+    id TEXT PRIMARY KEY, user_id INTEGER NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,
+    sha256 TEXT, created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS uploads_of_user ON uploads(user_id, created_at);
+CREATE TABLE IF NOT EXISTS sessions(
+    token TEXT PRIMARY KEY, user_id INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+"""
+ADD_UPLOAD = "INSERT INTO uploads(id, user_id, name, path, size, sha256) VALUES (?, ?, ?, ?, ?, ?)"
+UPLOADS = "SELECT id, user_id, name, path, size, sha256, created_at FROM uploads "
+
+
+class SqliteStore:
+    """Both `Sessions` and `Metadata`. Opened when it is first used; each process needs one of its own."""
+
+    def __init__(self, path: Path, *, durable: bool = True) -> None:
+        """Without `durable`, a committed row may be lost when the operating system crashes (not when the app does)."""
+        self._path = path
+        self._durable = durable
+        self._write_lock = coro.Lock()
+        self._writer: sqlite3.Connection | None = None
+        self._reader_permits = coro.Semaphore(READERS)
+        self._readers: list[sqlite3.Connection] = []  # those that are idle
+
+    @property
+    def identity(self) -> str:
+        return "sqlite"  # the file lies beside the uploads: wherever they are, it is the one that belongs to them
+
+    def prepare(self) -> Coro[None]:
+        def create(writer: sqlite3.Connection) -> None:
+            writer.execute("PRAGMA journal_mode = WAL")
+            writer.executescript(SCHEMA)
+
+        yield from self._write(create)
+
+    def ping(self) -> Coro[None]:
+        yield from self._read("SELECT 1")
+
+    # --- Sessions ---------------------------------------------------------------
+
+    def create(self, user_id: int) -> Coro[str]:
+        token = new_token()
+        now = time.time()
+
+        def insert(writer: sqlite3.Connection) -> None:
+            writer.execute("DELETE FROM sessions WHERE expires < ?", (now,))
+            writer.execute("INSERT INTO sessions VALUES (?, ?, ?)", (token, user_id, now + SESSION_TIME))
+
+        yield from self._write(insert)
+        return token
+
+    def lookup(self, token: str) -> Coro[int | None]:
+        rows = yield from self._read(
+            "SELECT user_id FROM sessions WHERE token = ? AND expires > ?", token, time.time()
+        )
+        return rows[0][0] if rows else None
+
+    def delete(self, token: str) -> Coro[None]:
+        yield from self._write(lambda writer: writer.execute("DELETE FROM sessions WHERE token = ?", (token,)))
+
+    # --- Users -------------------------------------------------------------------
+
+    def add_user(self, name: str, password: str) -> Coro[None]:
+        def insert(writer: sqlite3.Connection) -> None:
+            try:
+                writer.execute("INSERT INTO users(name, password) VALUES (?, ?)", (name, password))
+            except sqlite3.IntegrityError:
+                raise NameTaken(f"there is a user {name!r} already") from None
+
+        yield from self._write(insert)
+
+    def find_user(self, name: str) -> Coro[User | None]:
+        rows = yield from self._read("SELECT id, name, password FROM users WHERE name = ?", name)
+        return User(*rows[0]) if rows else None
+
+    def has_users(self) -> Coro[bool]:
+        return bool((yield from self._read("SELECT 1 FROM users LIMIT 1")))
+
+    # --- Uploads ------------------------------------------------------------------
+
+    def add_uploads(self, uploads: Sequence[Upload]) -> Coro[None]:
+        rows = [upload[:6] for upload in uploads]
+        yield from self._write(lambda writer: writer.executemany(ADD_UPLOAD, rows))
+
+    def get_upload(self, user_id: int, upload_id: str) -> Coro[Upload | None]:
+        rows = yield from self._read(UPLOADS + "WHERE id = ? AND user_id = ?", upload_id, user_id)
+        return Upload(*rows[0]) if rows else None
+
+    def list_uploads(self, user_id: int) -> Coro[list[Upload]]:
+        rows = yield from self._read(UPLOADS + "WHERE user_id = ? ORDER BY created_at DESC, id DESC", user_id)
+        return [Upload(*row) for row in rows]
+
+    def scan_uploads(self, after: str, limit: int) -> Coro[list[Upload]]:
+        rows = yield from self._read(UPLOADS + "WHERE id > ? ORDER BY id LIMIT ?", after, limit)
+        return [Upload(*row) for row in rows]
+
+    def delete_upload(self, upload_id: str) -> Coro[None]:
+        yield from self._write(lambda writer: writer.execute("DELETE FROM uploads WHERE id = ?", (upload_id,)))
+
+    # --- Connections -----------------------------------------------------------------
+
+    def close(self) -> None:
+        for connection in (*self._readers, self._writer):
+            if connection is not None:
+                connection.close()
+        self._readers.clear()
+        self._writer = None
+
+    def _read(self, sql: str, *parameters: object) -> Coro[Rows]:
+        """The rows of a SELECT."""
+        with (yield from self._reader_permits.acquire()):
+            reader = self._readers.pop() if self._readers else None
+
+            def run() -> tuple[sqlite3.Connection, Rows]:
+                connection = reader or self._connect()
+                try:
+                    return connection, connection.execute(sql, parameters).fetchall()
+                except sqlite3.Error as error:
+                    connection.close()
+                    raise self._failure(error) from error
+
+            reader, rows = yield from coro.to_thread(run)
+            self._readers.append(reader)
+            return rows
+
+    def _write(self, work: Callable[[sqlite3.Connection], object]) -> Coro[None]:
+        """Do `work` in a transaction."""
+
+        def run() -> None:
+            if self._writer is None:
+                self._writer = self._connect()
+            try:
+                with self._writer:  # commits, or rolls back when `work` raises
+                    work(self._writer)
+            except sqlite3.Error as error:
+                self._writer.close()
+                self._writer = None
+                raise self._failure(error) from error
+
+        with (yield from self._write_lock.acquire()):
+            yield from coro.to_thread(run)
+
+    def _connect(self) -> sqlite3.Connection:
+        # Used by many threads, but by one at a time.
+        try:
+            connection = sqlite3.connect(self._path, timeout=BUSY_TIME, check_same_thread=False)
+        except sqlite3.Error as error:
+            raise self._failure(error) from error
+        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+        return connection
+
+    def _failure(self, error: sqlite3.Error) -> CoroError:
+        if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            return DiskFull(f"no room left to write {self._path}")
+        return StoreDown("SQLite", f"{self._path}: {error}")

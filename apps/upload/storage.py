@@ -1,0 +1,340 @@
+"""Bodies into files, in an order that survives a crash at any point.
+
+    DIR/runs/RUN            one for each process that stores files, locked (flock) for as long as it lives
+    DIR/files/RUN-N/ID      whole files; DIR/files/RUN-N/ID.part: those still arriving
+
+A body is written to its part file, synced, renamed, and the directory synced; only then may its row be written to
+the table of uploads. So a file whose run is over is an upload if its id is in the table, and rubbish otherwise:
+`reconcile.py` looks through the files of runs that did not end in order, and through no others.
+
+Uploads are many and slow, or few and fast. A slow one holds nothing while it waits, neither a buffer nor, when many
+wait, the descriptor of its file. A fast one borrows a large buffer: few system calls and thread switches a byte.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import resource
+import secrets
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import coro
+from apps.upload.store import DiskFull
+from coro import Coro, CoroError
+
+RUNS, FILES, PART = "runs", "files", ".part"
+FILES_PER_DIRECTORY = 10_000
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+PIECE_SIZE = 65536  # bytes asked for at once while an upload is slow; without fsync, also what is written in place
+BUFFER_SIZE = 1 << 20  # bytes of a buffer of a fast upload
+BUFFERS = 16  # how many uploads at once may have one
+FAST = 1 << 20  # bytes a second from which on an upload gets one
+FILL_TIME = 0.05  # seconds that a fast upload waits for its buffer to fill
+
+NO_FILE = -1
+
+
+class TooLarge(CoroError):
+    """More bytes than an upload may have."""
+
+
+class Body(Protocol):
+    """What is stored: the body of a request, as `coro.http` gives it."""
+
+    def buffered(self) -> bytes | None: ...
+    def read(self, limit: int = ...) -> Coro[bytes]: ...
+    def read_into(self, buffer: memoryview) -> Coro[int]: ...
+
+
+class Pieces(Protocol):
+    """What is stored: a part of a form."""
+
+    def read(self, limit: int = ...) -> Coro[bytes]: ...
+
+
+class StoredFile(NamedTuple):
+    """A whole file, as durable as was asked for."""
+
+    id: str
+    path: str  # relative to the storage's directory
+    size: int
+    sha256: str | None
+
+
+class Storage:
+    """The directory of one app, as one of its processes writes to it. Opening and closing it blocks briefly."""
+
+    def __init__(
+        self, root: Path, database: str, *, durable: bool = True, digest: bool = True, max_size: int | None = None
+    ) -> None:
+        """`database` is the identity of the table that the rows of these files go to. OSError."""
+        self.root = root
+        self.directory = str(root)
+        self.durable = durable
+        self.digest = digest
+        self.max_size = max_size
+        self.undecided = False  # is there a file of which it is not known whether it has a row?
+        make_directories(root)
+        self._milliseconds = time.time_ns() // 1_000_000
+        self._random = secrets.token_hex(6)  # the part of ids that other processes do not share
+        self._count = 0
+        self.run = f"{self._milliseconds:012x}{self._random}"
+        self._lock = _create_locked(root / RUNS / self.run, database)
+        self._directories: list[str] = []
+        self._room = 0  # for so many files more in the last directory
+        self._open: OrderedDict[_Part, None] = OrderedDict()  # parts that wait, with their file open; oldest first
+        self._open_limit = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
+        self._buffers = coro.Semaphore(BUFFERS)
+        self._idle_buffers: list[bytearray] = []
+
+    def close(self) -> None:
+        """Say that this run ended in order, unless some file's fate is open. No upload may be under way."""
+        for directory in self._directories:
+            with suppress(OSError):  # there are files in it
+                os.rmdir(self.root / directory)
+        if not self.undecided:
+            os.unlink(self.root / RUNS / self.run)
+        os.close(self._lock)
+
+    def store(self, body: Body) -> Coro[StoredFile]:
+        """The whole body as a file. Suspends. `TooLarge`, `DiskFull`, OSError, and what reading it raises; nothing
+        is left then.
+        """
+        part = self._new_part()
+        try:
+            data = body.buffered()
+            if data is None:
+                data = yield from body.read(PIECE_SIZE)
+                rest = body.buffered()
+                if rest is None:
+                    yield from part.write(data)
+                    yield from self._stream(body, part)
+                    return (yield from part.finish())
+                data += rest
+            return (yield from part.write_whole(data))
+        except BaseException:
+            yield from part.abort()
+            raise
+
+    def store_pieces(self, pieces: Pieces) -> Coro[StoredFile]:
+        """As `store`, for what can only be read piece by piece."""
+        part = self._new_part()
+        try:
+            while data := (yield from pieces.read(PIECE_SIZE)):
+                yield from part.write(data)
+            return (yield from part.finish())
+        except BaseException:
+            yield from part.abort()
+            raise
+
+    def discard(self, *paths: str) -> Coro[None]:
+        """Remove files, as far as they are there. Suspends; completes even when cancelled. OSError."""
+        with coro.shield():
+            yield from coro.to_thread(_unlink, *(os.path.join(self.root, path) for path in paths))
+
+    def _new_part(self) -> _Part:
+        if not self._room:
+            directory = f"{FILES}/{self.run}-{len(self._directories)}"
+            os.mkdir(self.root / directory)
+            if self.durable:
+                _sync_directory(str(self.root / FILES))
+            self._directories.append(directory)
+            self._room = FILES_PER_DIRECTORY
+        self._room -= 1
+        # Ids begin with the time, never going back within a run: they sort as the uploads began.
+        self._milliseconds = max(self._milliseconds, time.time_ns() // 1_000_000)
+        self._count = (self._count + 1) & 0xFFFFFFFF
+        return _Part(self, self._directories[-1], f"{self._milliseconds:012x}{self._random}{self._count:08x}")
+
+    def _stream(self, body: Body, part: _Part) -> Coro[None]:
+        """Write the rest of the body. Nothing is held while the client is slow."""
+        while True:
+            asked = time.monotonic()
+            data = yield from body.read(PIECE_SIZE)
+            if not data:
+                return
+            fast = len(data) >= PIECE_SIZE // 4 and len(data) > FAST * (time.monotonic() - asked)
+            yield from part.write(data)
+            if fast and self._buffers.acquire_nowait():
+                buffer = self._idle_buffers.pop() if self._idle_buffers else bytearray(BUFFER_SIZE)
+                try:
+                    yield from self._stream_fast(body, part, memoryview(buffer))
+                finally:
+                    self._idle_buffers.append(buffer)
+                    self._buffers.release()
+
+    def _stream_fast(self, body: Body, part: _Part, buffer: memoryview) -> Coro[None]:
+        """Write the body through a large buffer, until its end or until the client becomes slow."""
+        filled, count = BUFFER_SIZE, 1
+        while count and filled >= PIECE_SIZE:
+            filled = 0
+            with coro.move_on_after(FILL_TIME):
+                while count and filled < BUFFER_SIZE:
+                    count = yield from body.read_into(buffer[filled:])
+                    filled += count
+            if filled:
+                yield from part.write(buffer[:filled])
+
+    # --- Part files with an open descriptor ------------------------------------------
+
+    def claim(self, part: _Part) -> None:
+        """Before a part's file is used: nobody else may close it."""
+        self._open.pop(part, None)
+
+    def park(self, part: _Part) -> None:
+        """After it: it may be closed when others need its descriptor."""
+        self._open[part] = None
+        if len(self._open) > self._open_limit:
+            self._open.popitem(last=False)[0].close()
+
+
+class _Part:
+    """One upload on its way to the disk."""
+
+    __slots__ = ("digest", "fd", "id", "path", "size", "storage")
+
+    def __init__(self, storage: Storage, directory: str, id: str) -> None:
+        self.storage = storage
+        self.id = id
+        self.path = f"{directory}/{id}"  # of the whole file, relative to the storage's directory
+        self.fd = NO_FILE
+        self.size = 0
+        self.digest = hashlib.sha256() if storage.digest else None
+
+    def write(self, data: bytes | memoryview) -> Coro[None]:
+        """Append to the part file."""
+        storage = self.storage
+        self._count(data)
+        storage.claim(self)
+        if storage.durable or len(data) > PIECE_SIZE:
+            yield from coro.to_thread(self._append, data)
+        else:
+            self._append(data)
+        storage.park(self)
+
+    def finish(self) -> Coro[StoredFile]:
+        """Make the part file a whole one."""
+        self.storage.claim(self)
+        if self.storage.durable:
+            yield from coro.to_thread(self._complete)
+        else:
+            self._complete()
+        return self._stored()
+
+    def write_whole(self, data: bytes) -> Coro[StoredFile]:
+        """`write` and `finish` in one go."""
+        self._count(data)
+        if self.storage.durable:
+            yield from coro.to_thread(self._append_and_complete, data)
+        else:
+            self._write_in_place(data)
+        return self._stored()
+
+    def abort(self) -> Coro[None]:
+        """Leave nothing behind."""
+        self.storage.claim(self)
+        self.close()
+        yield from self.storage.discard(self.path + PART, self.path)
+
+    def close(self) -> None:
+        if self.fd != NO_FILE:
+            os.close(self.fd)
+            self.fd = NO_FILE
+
+    def _count(self, data: bytes | memoryview) -> None:
+        limit = self.storage.max_size
+        if limit is not None and self.size + len(data) > limit:
+            raise TooLarge(f"an upload may have at most {limit} bytes")
+
+    def _stored(self) -> StoredFile:
+        sha256 = None if self.digest is None else self.digest.hexdigest()
+        return StoredFile(self.id, self.path, self.size, sha256)
+
+    # Blocking, and so in a thread unless durability is left to the operating system and the data are few:
+
+    def _append(self, data: bytes | memoryview) -> None:
+        try:
+            self._open()
+            while True:
+                written = os.pwrite(self.fd, data, self.size)
+                self.size += written
+                if self.digest is not None:
+                    self.digest.update(data[:written])
+                if written == len(data):
+                    return
+                data = memoryview(data)[written:]
+        except OSError as error:
+            if error.errno in FULL:
+                raise DiskFull(f"no room left to write {self._absolute}: {error.strerror}") from None
+            raise
+
+    def _complete(self) -> None:
+        path = self._absolute
+        self._open()  # again, if its descriptor was needed: fsync writes what was written through any descriptor
+        if self.storage.durable:
+            os.fsync(self.fd)
+        self.close()
+        os.rename(path + PART, path)
+        if self.storage.durable:
+            _sync_directory(os.path.dirname(path))
+
+    def _append_and_complete(self, data: bytes) -> None:
+        self._append(data)
+        self._complete()
+
+    def _write_in_place(self, data: bytes) -> None:
+        # Without fsync there is no order to keep; and a file of a crashed run counts only if it has a row.
+        self.fd = os.open(self._absolute, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._append(data)
+        self.close()
+
+    def _open(self) -> None:
+        if self.fd == NO_FILE:
+            self.fd = os.open(self._absolute + PART, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    @property
+    def _absolute(self) -> str:
+        return f"{self.storage.directory}/{self.path}"
+
+
+# --- Blocking helpers ------------------------------------------------------------------
+
+
+def make_directories(root: Path) -> None:
+    """Create what is missing of the storage's directories. OSError."""
+    for name in RUNS, FILES:
+        (root / name).mkdir(parents=True, exist_ok=True)
+
+
+def _create_locked(path: Path, text: str) -> int:
+    """A new file with the given text, locked for this process; its descriptor."""
+    while True:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            os.write(fd, text.encode())
+            os.fsync(fd)
+            return fd
+        os.close(fd)  # a reconciliation found it before it was locked, and removed it
+
+
+def _sync_directory(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _unlink(*paths: str) -> None:
+    for path in paths:
+        with suppress(FileNotFoundError):
+            os.unlink(path)

@@ -1,0 +1,127 @@
+"""What the app keeps besides the files themselves: sessions, users, and a row for each upload.
+
+Two small protocols, each with two back ends that pass the same tests: SQLite for a bare machine, Redis and MySQL for
+a real one. A row of `uploads` is the one proof that a file is whole and was accepted: it is written last, and its id
+is chosen by the app, so that writing it twice cannot make two.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from coro import Coro, CoroError
+
+SESSION_TIME = 7 * 24 * 3600  # seconds that a login lasts
+MAX_TOKEN_LENGTH = 128  # of a session cookie; a longer one is none of ours
+
+
+class StoreDown(CoroError):
+    """A store does not do what was asked, and has not done it; it may later. `server` is its name for clients."""
+
+    def __init__(self, server: str, reason: object) -> None:
+        super().__init__(f"{server}: {reason}")
+        self.server = server
+
+
+class OutcomeUnknown(StoreDown):
+    """The connection was lost before the answer came: what was asked may have been done."""
+
+
+class DiskFull(CoroError):
+    """There is no room left for what was to be written; nothing of it is kept."""
+
+
+class NameTaken(CoroError):
+    """There is a user of that name already."""
+
+
+class Upload(NamedTuple):
+    """A row of `uploads`."""
+
+    id: str
+    user_id: int
+    name: str  # as the client gave it
+    path: str  # of the file, relative to the app's directory or absolute
+    size: int  # bytes
+    sha256: str | None  # in hexadecimal digits
+    created_at: str = ""  # UTC, ISO 8601; the store sets it when the row is written
+
+
+class User(NamedTuple):
+    """A row of `users`."""
+
+    id: int
+    name: str
+    password: str  # its hash, see accounts.py
+
+
+class Sessions(Protocol):
+    """Who is logged in. Every method may suspend and raise `StoreDown`."""
+
+    def ping(self) -> Coro[None]:
+        """Return if the store answers."""
+        ...
+
+    def create(self, user_id: int) -> Coro[str]:
+        """A new session; its token."""
+        ...
+
+    def lookup(self, token: str) -> Coro[int | None]:
+        """The user's id, or None if there is no such session (any more)."""
+        ...
+
+    def delete(self, token: str) -> Coro[None]: ...
+
+    def close(self) -> None:
+        """Does not suspend."""
+        ...
+
+
+class Metadata(Protocol):
+    """Users and uploads. Every method may suspend and raise `StoreDown`."""
+
+    @property
+    def identity(self) -> str:
+        """Which database it is, without passwords."""
+        ...
+
+    def prepare(self) -> Coro[None]:
+        """Create the tables that are missing."""
+        ...
+
+    def add_user(self, name: str, password: str) -> Coro[None]:
+        """Add a user, with the hash of the password. `NameTaken`."""
+        ...
+
+    def find_user(self, name: str) -> Coro[User | None]: ...
+
+    def has_users(self) -> Coro[bool]: ...
+
+    def add_uploads(self, uploads: Sequence[Upload]) -> Coro[None]:
+        """Commit the rows, all or none. `OutcomeUnknown` when it cannot be told which."""
+        ...
+
+    def get_upload(self, user_id: int, upload_id: str) -> Coro[Upload | None]:
+        """The upload, if it is that user's."""
+        ...
+
+    def list_uploads(self, user_id: int) -> Coro[list[Upload]]:
+        """The user's uploads, newest first."""
+        ...
+
+    def scan_uploads(self, after: str, limit: int) -> Coro[list[Upload]]:
+        """Up to `limit` uploads of all users whose ids sort after `after`, in the order of ids."""
+        ...
+
+    def delete_upload(self, upload_id: str) -> Coro[None]: ...
+
+    def close(self) -> None:
+        """Does not suspend."""
+        ...
+
+
+def new_token() -> str:
+    """A session token that cannot be guessed."""
+    return secrets.token_urlsafe(24)

@@ -1,0 +1,1 @@
+"""What coro costs beside its peers, measured on the reader's own machine: `make bench`."""

@@ -1,0 +1,251 @@
+"""The command `coro`: `coro run MODULE[:NAME] [options of the program]`.
+
+NAME (`main` by default) is one of two things. A generator function without arguments is run as it is. A `Service` is
+a program that listens on a TCP port: it gets `--host`, `--port`, `--workers` and `--grace`, every option also as an
+environment variable, and, with several workers, a supervisor (`coro/supervisor.py`).
+
+Exit codes: 2 for a wrong command line, 1 for what the user can mend elsewhere (`CommandError`: a port that is taken, a
+server that does not answer), each with one line on stderr; 130 after Ctrl-C. Any other exception is a bug in the
+program and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import inspect
+import logging
+import os
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+import coro
+from coro.supervisor import supervise, until_orphaned
+
+FAILED = 1
+WRONG_USAGE = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+TRUE = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
+class CommandError(coro.CoroError):
+    """What keeps a program from doing its work, and the user can mend. Shown as one line; exit code 1."""
+
+
+def _nothing(options: argparse.Namespace) -> coro.Coro[None]:
+    yield from ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A program that listens on a TCP port, for `coro run`.
+
+    `serve(options, listener)` runs in each worker until SIGTERM, on which it finishes what is in flight within
+    `options.grace` seconds. `prepare(options)` runs once before that, when the port is ours (`options.port` tells
+    which) and nothing is accepted yet. `add_options` declares the program's own options; a subcommand declares itself
+    with `set_defaults(command=function)` and then `function(options)` is all that is run.
+    """
+
+    serve: Callable[[argparse.Namespace, coro.Listener], coro.Coro[None]]
+    prepare: Callable[[argparse.Namespace], coro.Coro[None]] = _nothing
+    add_options: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    description: str = ""
+    prefix: str  # of the environment variables: `--max-size` is also PREFIX_MAX_SIZE
+    port: int = 8080
+    grace: float = 10.0  # seconds
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line (that of the process by default); the exit code."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return _command_line(sys.argv[1:] if arguments is None else arguments)
+    except CommandError as error:
+        print(f"coro: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports a wrong command line in one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.allow_abbrev = False
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(WRONG_USAGE, f"coro: {message} (see {self.prog} --help)\n")
+
+
+def _command_line(arguments: Sequence[str]) -> int:
+    parser = _Parser(prog="coro", description="Stackless coroutines from plain generators.")
+    parser.add_argument("--version", action="version", version=f"coro {coro.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run a program", description="Run a generator function, or a service.")
+    run.add_argument("target", metavar="MODULE[:NAME]", help="what to run; NAME is `main` by default")
+    run.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the program")
+    options = parser.parse_args(arguments)
+    program = _load(options.target, run)
+    name = f"coro run {options.target}"
+    if isinstance(program, Service):
+        return _run_service(program, service_options(program, name, options.rest))
+    _Parser(prog=name, description=inspect.getdoc(program)).parse_args(options.rest)
+    coro.run(program())
+    return 0
+
+
+def _load(target: str, parser: argparse.ArgumentParser) -> Any:
+    """What MODULE[:NAME] names. The working directory is searched first, as Python does for scripts."""
+    module_name, _, name = target.partition(":")
+    name = name or "main"
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there; it is one that it imports that is missing
+        parser.error(f"there is no module {error.name!r}, neither in {here} nor installed")
+    except (ValueError, TypeError):
+        parser.error(f"{module_name!r} is not the name of a module")
+    program = getattr(module, name, None)
+    if program is None:
+        parser.error(f"module {module_name!r} has no {name!r}")
+    if not isinstance(program, Service) and not inspect.isgeneratorfunction(program):
+        parser.error(f"{module_name}:{name} is neither a generator function nor a coro.cli.Service")
+    return program
+
+
+# --- Services ---------------------------------------------------------------------------
+
+
+def service_options(service: Service, name: str, arguments: Sequence[str]) -> argparse.Namespace:
+    """The options given on the command line, else by environment variables, else the defaults."""
+    parser = _Parser(
+        prog=name,
+        description=service.description,
+        epilog=f"Each option may also be given as an environment variable, as in {service.prefix}_PORT.",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--port", type=_port, default=service.port, help="port to listen on (%(default)s; 0: any)")
+    parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (%(default)s)")
+    parser.add_argument(
+        "--grace", type=_seconds, default=service.grace, metavar="SECONDS",
+        help="time that requests in flight have to finish after SIGTERM (%(default)s)",
+    )  # fmt: skip
+    service.add_options(parser)
+    _take_environment(parser, service.prefix)
+    _check_flags(parser, arguments)
+    return parser.parse_args(arguments)
+
+
+def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """Name a wrong flag before argparse takes the word behind it for a wrong subcommand."""
+    known = {word for action in parser._actions for word in (*action.option_strings, *(action.choices or ()))}
+    for word in arguments:
+        if not word.startswith("--") and word in known:
+            return  # a subcommand: the rest is its own
+        if word.startswith("--") and word.partition("=")[0] not in known:
+            parser.error(f"unrecognized argument {word}")
+
+
+def _take_environment(parser: argparse.ArgumentParser, prefix: str) -> None:
+    """Let environment variables replace the defaults; argparse converts and checks them like arguments."""
+    for action in parser._actions:
+        long = next((word for word in action.option_strings if word.startswith("--")), "--help")
+        variable = f"{prefix}_{long[2:].replace('-', '_').upper()}"
+        value = os.environ.get(variable)
+        if long == "--help" or value is None:
+            continue
+        if action.nargs == 0:  # a flag: `store_true` or `store_false`
+            given = TRUE.get(value.lower())
+            if given is None:
+                parser.error(f"{variable} must be 1 or 0, not {value!r}")
+            action.default = action.const if given else not action.const
+        else:
+            action.default = value
+
+
+def _run_service(service: Service, options: argparse.Namespace) -> int:
+    if hasattr(options, "command"):
+        coro.run(options.command(options))
+        return 0
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(closing(listener)) for listener in _listen(options)]
+        options.port = listeners[0].port
+        _raise_descriptor_limit()
+        if options.workers == 1:
+            coro.run(service.prepare(options))
+            coro.run(service.serve(options, listeners[0]))
+            return 0
+
+        def prepare() -> int:
+            return _exit_code(service.prepare(options))
+
+        def serve(number: int, lifeline: int) -> int:
+            return _exit_code(until_orphaned(service.serve(options, listeners[number]), lifeline))
+
+        return supervise(prepare, serve, listeners)
+
+
+def _listen(options: argparse.Namespace) -> list[coro.Listener]:
+    """A listener for each worker. All of them share the port, and the kernel spreads the connections."""
+    try:
+        first = coro.listen(options.host, options.port)
+        if options.workers == 1:
+            return [first]
+        first.close()  # so far only to see that nobody else has the port, whether they would share it or not
+        listeners = [coro.listen(options.host, first.port, reuse_port=True)]
+        while len(listeners) < options.workers:
+            listeners.append(coro.listen(options.host, first.port, reuse_port=True))
+        return listeners
+    except OSError as error:
+        raise CommandError(error.strerror or str(error)) from None
+
+
+def _raise_descriptor_limit() -> None:
+    """Each connection is a descriptor: allow as many as the system does."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _exit_code(work: coro.Coro[None]) -> int:
+    """Run one process's part of the program to its end; the exit code."""
+    try:
+        coro.run(work)
+        return 0
+    except CommandError as error:
+        print(f"coro: {error}", file=sys.stderr)
+        return FAILED
+    except (KeyboardInterrupt, coro.TaskCancelled):
+        return INTERRUPTED
+    except Exception:
+        logging.getLogger("coro").exception("a worker failed")
+        return FAILED
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port number")
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 on")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (seconds := float(text)) < float("inf"):
+            return seconds
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")

@@ -1,0 +1,237 @@
+"""The command phase: one request, its whole answer, then the next.
+
+Each method is an exchange (see `coro.mysql.packets`): it yields the command's bytes and returns when the
+answer has been read to its end, with every result set of a stored procedure. When it raises the server's
+error, the answer has ended too, and the connection is in step.
+
+A server may answer a query by asking for a local file. It never gets one: it is sent an empty packet, which
+is how the protocol says no, and the query fails.
+
+Source: "Command Phase" in the client/server protocol manual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import Final
+
+from coro.mysql import constants as c
+from coro.mysql.columns import Column, parse_column
+from coro.mysql.errors import NotSupportedError, ProgrammingError, ProtocolError
+from coro.mysql.packets import HEADER, MAX_PAYLOAD, Exchange, Framer, Need, Payload
+from coro.mysql.parameters import Parameter, encode_parameters
+from coro.mysql.replies import EOF, ERR, LOCAL_INFILE, OK, Outcome, expect_ok, parse_eof, parse_err, parse_ok
+from coro.mysql.rows import BinaryRows, Row, RowReader, TextRows
+
+_MAX_COLUMNS: Final = 0xFFFF
+_EXECUTE: Final = Struct("<BIBI")  # command, statement, flags (no cursor), iteration count (1)
+_STATEMENT: Final = Struct("<BI")
+
+
+@dataclass(slots=True)
+class Result:
+    """One result of a statement: the rows it selected, or what it did."""
+
+    columns: tuple[Column, ...] = ()
+    rows: list[Row] = field(default_factory=list)
+    affected_rows: int = 0
+    last_insert_id: int = 0
+    warnings: int = 0
+
+
+@dataclass(slots=True)
+class Statement:
+    """A prepared statement. It lives on the server, in one connection, until it is closed.
+
+    `definitions` are the packets that described its columns when it ran last. While the next answer starts
+    with the same bytes, `reader` serves again, and the definitions need not be parsed.
+    """
+
+    sql: str
+    id: int
+    parameter_count: int
+    definitions: bytes = b""
+    definition_packets: int = 0
+    reader: RowReader | None = None
+
+
+class CommandPhase:
+    """The commands of one connection whose login is done. `status` holds the server's latest status flags."""
+
+    def __init__(self, framer: Framer, capabilities: int, status: int) -> None:
+        self.framer = framer
+        self.status = status
+        self._refusal: NotSupportedError | None = None
+        self._deprecate_eof = bool(capabilities & c.CLIENT_DEPRECATE_EOF)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction was open when the server answered last."""
+        return bool(self.status & (c.SERVER_STATUS_IN_TRANS | c.SERVER_STATUS_IN_TRANS_READONLY))
+
+    def query(self, sql: str) -> Exchange[list[Result]]:
+        """Runs SQL that has no parameters (text protocol)."""
+        yield self.framer.command(bytes((c.COM_QUERY,)) + _encoded(sql))
+        return (yield from self._results())
+
+    def prepare(self, sql: str) -> Exchange[Statement]:
+        """Prepares a statement; `?` stands for a parameter."""
+        framer = self.framer
+        yield framer.command(bytes((c.COM_STMT_PREPARE,)) + _encoded(sql))
+        payload = yield from framer.packet()
+        if payload[:1] == ERR:
+            raise parse_err(payload)
+        fields = Payload(payload)
+        if fields.integer(1) != OK[0]:
+            raise ProtocolError(f"{payload[:8].hex()} does not answer COM_STMT_PREPARE")
+        statement_id, column_count, parameter_count = fields.integer(4), fields.integer(2), fields.integer(2)
+        for count in (parameter_count, column_count):
+            for _ in range(count):
+                yield from framer.packet()
+            if count:
+                yield from self._definitions_end()
+        return Statement(sql, statement_id, parameter_count)
+
+    def execute(self, statement: Statement, parameters: Sequence[Parameter]) -> Exchange[list[Result]]:
+        """Runs a prepared statement (binary protocol). ProgrammingError for too few or many parameters."""
+        head = _EXECUTE.pack(c.COM_STMT_EXECUTE, statement.id, 0, 1)
+        if len(parameters) != statement.parameter_count:
+            raise ProgrammingError(
+                f"{statement.parameter_count} parameters are due, and {len(parameters)} were given",
+                c.CR_INVALID_PARAMETER_NO,
+            )
+        yield self.framer.command(head + encode_parameters(parameters) if parameters else head)
+        return (yield from self._results(statement))
+
+    def reset_statement(self, statement: Statement) -> Exchange[None]:
+        """Drops what was sent ahead of a prepared statement's execution."""
+        yield self.framer.command(_STATEMENT.pack(c.COM_STMT_RESET, statement.id))
+        self._note(expect_ok((yield from self.framer.packet())))
+
+    def close_statement(self, statement: Statement) -> bytes:
+        """The command that frees a prepared statement. It has no answer: send it ahead of another."""
+        return self.framer.command(_STATEMENT.pack(c.COM_STMT_CLOSE, statement.id))
+
+    def ping(self) -> Exchange[None]:
+        """Asks the server whether it is there."""
+        yield self.framer.command(bytes((c.COM_PING,)))
+        self._note(expect_ok((yield from self.framer.packet())))
+
+    def reset_connection(self) -> Exchange[None]:
+        """Makes the session as new: no transaction, no variables, no locks, no prepared statements."""
+        yield self.framer.command(bytes((c.COM_RESET_CONNECTION,)))
+        self._note(expect_ok((yield from self.framer.packet())))
+
+    def quit(self) -> bytes:
+        """The command that ends the session. It has no answer."""
+        return self.framer.command(bytes((c.COM_QUIT,)))
+
+    def _note(self, outcome: Outcome) -> Outcome:
+        self.status = outcome.status
+        return outcome
+
+    def _results(self, statement: Statement | None = None) -> Exchange[list[Result]]:
+        """Reads results until the server says that no more exist."""
+        self._refusal = None
+        results: list[Result] = []
+        while True:
+            results.append((yield from self._result(statement)))
+            if not self.status & c.SERVER_MORE_RESULTS_EXISTS:
+                break
+        if self._refusal is not None:
+            raise self._refusal
+        return results
+
+    def _result(self, statement: Statement | None) -> Exchange[Result]:
+        framer = self.framer
+        if statement is not None and statement.reader is not None:
+            if not framer.unread:
+                yield Need.DATA
+            if _skip_definitions(framer, statement):
+                return (yield from self._rows(statement.reader))
+        payload = yield from framer.packet()
+        if payload[:1] == LOCAL_INFILE:
+            yield from self._refuse_local_infile(payload)
+            payload = yield from framer.packet()
+        if payload[:1] == OK:
+            outcome = self._note(parse_ok(payload))
+            return Result((), [], outcome.affected_rows, outcome.last_insert_id, outcome.warnings)
+        if payload[:1] == ERR:
+            raise self._refusal or parse_err(payload)
+        return (yield from self._result_set(payload, statement))
+
+    def _result_set(self, head: bytes, statement: Statement | None) -> Exchange[Result]:
+        """Reads column definitions and rows; `head` is the packet that tells how many columns there are."""
+        framer = self.framer
+        fields = Payload(head)
+        count = fields.lenenc_int()
+        if fields.rest() or not 0 < count <= _MAX_COLUMNS:
+            raise ProtocolError(f"{head[:8].hex()} starts no result")
+        first_number = framer.sequence - 1
+        packets = [head]
+        for _ in range(count):
+            packets.append((yield from framer.packet()))
+        columns = [parse_column(payload) for payload in packets[1:]]
+        packets += yield from self._definitions_end()
+        if statement is None:
+            return (yield from self._rows(TextRows(columns)))
+        statement.reader = BinaryRows(columns)
+        statement.definitions = _framed(packets, first_number)
+        statement.definition_packets = len(packets)
+        return (yield from self._rows(statement.reader))
+
+    def _refuse_local_infile(self, payload: bytes) -> Exchange[None]:
+        name = payload[1:200].decode("utf-8", "replace")
+        self._refusal = NotSupportedError(
+            f"the server asked for the local file {name!r}, and was given nothing",
+            c.CR_LOAD_DATA_LOCAL_INFILE_REJECTED,
+        )
+        yield self.framer.frame(b"")
+
+    def _definitions_end(self) -> Exchange[list[bytes]]:
+        """The packets behind a list of definitions: one EOF from an old server, else none."""
+        if self._deprecate_eof:
+            return []
+        payload = yield from self.framer.packet()
+        parse_eof(payload)
+        return [payload]
+
+    def _rows(self, reader: RowReader) -> Exchange[Result]:
+        framer = self.framer
+        rows: list[Row] = []
+        while True:
+            reader.take(framer, rows)
+            payload = framer.next_packet()
+            if payload is None:
+                yield Need.DATA
+            elif payload[:1] == ERR:
+                raise parse_err(payload)
+            elif payload[:1] == EOF and len(payload) < MAX_PAYLOAD:
+                outcome = self._note(parse_ok(payload) if self._deprecate_eof else parse_eof(payload))
+                return Result(reader.columns, rows, warnings=outcome.warnings)
+            else:
+                reader.take_one(payload, rows)
+
+
+def _encoded(sql: str) -> bytes:
+    try:
+        return sql.encode()
+    except UnicodeEncodeError as error:
+        raise ProgrammingError(f"the statement cannot be encoded: {error}") from None
+
+
+def _framed(packets: Sequence[bytes], first_number: int) -> bytes:
+    """The packets as they came, headers and all."""
+    numbered = enumerate(packets, first_number)
+    return b"".join(HEADER.pack(len(packet) | (number & 0xFF) << 24) + packet for number, packet in numbered)
+
+
+def _skip_definitions(framer: Framer, statement: Statement) -> bool:
+    """Passes over the column definitions if they have come, and are the same as last time."""
+    if not framer.buffer.startswith(statement.definitions, framer.position):
+        return False
+    framer.position += len(statement.definitions)
+    framer.sequence = (framer.sequence + statement.definition_packets) & 0xFF
+    return True

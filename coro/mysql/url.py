@@ -1,0 +1,133 @@
+"""Where a server is and how to log in, written as a URL.
+
+    mysql://user:password@host:port/database?tls=verify-identity&ca=/etc/ssl/company.pem
+    mysql://user@/database?socket=/run/mysqld/mysqld.sock
+
+The parts are percent-encoded. Left out, the host is 127.0.0.1, the port 3306, the user root. Parameters:
+
+    tls          disabled, preferred, required, verify-ca or verify-identity, which mean what they mean to the
+                 programs of MySQL; `preferred` unless said otherwise, `verify-identity` when `ca` is given
+    ca           file of the certificates that vouch for the server (PEM); without it, the system's
+    socket       path of a Unix socket to connect to, instead of a host
+    public-key   file of the server's RSA key (PEM), for `caching_sha2_password` without TLS
+    allow-public-key-retrieval    true: ask the server for that key, and trust what comes; false
+
+The password itself is sent, when the server must have it, only over a Unix socket or over TLS that is
+verified, that was asked for as `required`, or that stays on this machine; without TLS, only encrypted with
+the server's RSA key.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from coro.mysql.errors import InterfaceError
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 3306
+DEFAULT_USER: Final = "root"
+
+
+class TlsMode(enum.Enum):
+    """The modes of `--ssl-mode`."""
+
+    DISABLED = "disabled"
+    PREFERRED = "preferred"  # when the server offers it; the certificate is not looked at
+    REQUIRED = "required"  # the certificate is not looked at
+    VERIFY_CA = "verify-ca"
+    VERIFY_IDENTITY = "verify-identity"  # the certificate must be for this host
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a URL says. With `socket` set, host, port and TLS do not count."""
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    user: str = DEFAULT_USER
+    password: str = field(default="", repr=False)
+    database: str = ""
+    socket: str = ""
+    tls: TlsMode = TlsMode.PREFERRED
+    ca: str = ""
+    public_key: str = ""
+    allow_public_key_retrieval: bool = False
+
+    @property
+    def peer(self) -> str:
+        """The server in words: host:port, or the path of the socket."""
+        if self.socket:
+            return self.socket
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_url(url: str) -> Target:
+    """Reads a `mysql://` URL. Raises InterfaceError, which names what is wrong, never the password."""
+    if not url.startswith("mysql://"):
+        raise InterfaceError("bad MySQL URL: it does not start with 'mysql://'")
+    try:
+        parts = urlsplit(url)
+        port = parts.port or DEFAULT_PORT
+    except ValueError:
+        raise InterfaceError(
+            "bad MySQL URL: no host and port can be made out; write '/' in a password as %2F, '?' as %3F, '#' as %23"
+        ) from None
+    database = unquote(parts.path.removeprefix("/"))
+    if "/" in parts.path.removeprefix("/") or parts.fragment:
+        raise InterfaceError("bad MySQL URL: a database is one name; encode '/' in it as %2F, '#' as %23")
+    options = _options(parts.query)
+    ca = options.pop("ca", "")
+    retrieval = options.pop("allow-public-key-retrieval", "")
+    target = Target(
+        host=unquote(parts.hostname or "") or DEFAULT_HOST,
+        port=port,
+        user=unquote(parts.username or "") or DEFAULT_USER,
+        password=unquote(parts.password or ""),
+        database=database,
+        socket=options.pop("socket", ""),
+        tls=_tls_mode(options.pop("tls", ""), ca),
+        ca=ca,
+        public_key=options.pop("public-key", ""),
+        allow_public_key_retrieval=_flag("allow-public-key-retrieval", retrieval),
+    )
+    if options:
+        raise InterfaceError(f"bad MySQL URL: unknown parameter {next(iter(options))!r}")
+    return target
+
+
+def _options(query: str) -> dict[str, str]:
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError:
+        raise InterfaceError("bad MySQL URL: behind the '?' stands name=value&name=value") from None
+    options = dict(pairs)
+    if len(options) < len(pairs):
+        raise InterfaceError("bad MySQL URL: a parameter is given twice")
+    return options
+
+
+def _tls_mode(text: str, ca: str) -> TlsMode:
+    """A CA is given to be used: the modes that would not look at it become the one that does."""
+    if not text:
+        return TlsMode.VERIFY_IDENTITY if ca else TlsMode.PREFERRED
+    try:
+        mode = TlsMode(text)
+    except ValueError:
+        known = ", ".join(mode.value for mode in TlsMode)
+        raise InterfaceError(f"bad MySQL URL: tls={text!r} is none of {known}") from None
+    if ca and mode is TlsMode.DISABLED:
+        raise InterfaceError("bad MySQL URL: ca has no meaning with tls=disabled")
+    if ca and mode in (TlsMode.PREFERRED, TlsMode.REQUIRED):
+        return TlsMode.VERIFY_IDENTITY
+    return mode
+
+
+def _flag(name: str, text: str) -> bool:
+    if text in ("", "false"):
+        return False
+    if text == "true":
+        return True
+    raise InterfaceError(f"bad MySQL URL: {name}={text!r} is neither true nor false")

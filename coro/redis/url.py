@@ -1,0 +1,116 @@
+"""Where a Redis is and how to log in there: the URLs that users write, and the settings that they mean.
+
+    redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]     TCP; port 6379 and database 0 unless told otherwise
+    rediss://...                                         the same over TLS, the certificate always verified
+    unix://[USER[:PASSWORD]@]/PATH[?db=DATABASE]         a Unix socket
+
+Options follow a `?`: `db`, `timeout` and `connect_timeout` (seconds), and for rediss `ca`, the path of a file of
+certificate authorities to trust in place of the system's. In user names, passwords and paths every character that
+means something in a URL is written as %XX. An option that is not known is an error: it may be a misspelt one.
+
+Specification: https://www.iana.org/assignments/uri-schemes/prov/redis and RFC 3986
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+PORT = 6379
+TIMEOUT = 5.0  # seconds
+FORMS = "redis://[user:password@]host:port/db, rediss://... for TLS, or unix:///path?db=0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a client must know about its server. Without `path` it is reached over TCP at `host` and `port`."""
+
+    host: str = "localhost"
+    port: int = PORT
+    path: str = ""  # of a Unix socket
+    username: str = ""
+    password: str = field(default="", repr=False)
+    database: int = 0
+    tls: bool = False
+    ca: str = ""  # a PEM file; the system's authorities if empty
+    timeout: float = TIMEOUT  # seconds from the sending of a command to its reply
+    connect_timeout: float = TIMEOUT  # seconds for connecting, TLS and login together
+    max_unanswered: int = 1024  # commands sent on one connection and not answered yet; the rest waits for them
+
+    def __post_init__(self) -> None:
+        for name in "timeout", "connect_timeout":
+            seconds = getattr(self, name)
+            if not 0 < seconds < math.inf:
+                raise ValueError(f"{name} must be a number of seconds above 0, not {seconds!r}")
+        if self.max_unanswered < 1:
+            raise ValueError(f"max_unanswered must be at least 1, not {self.max_unanswered!r}")
+        if self.ca and not self.tls:
+            raise ValueError("a certificate authority (ca) is of use with TLS only: write rediss://")
+
+    @property
+    def address(self) -> str:
+        """The server's address for people: `host:port`, or the path of its socket."""
+        if self.path:
+            return self.path
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_url(url: str) -> Settings:
+    """The settings that `url` stands for. ValueError when it is not a Redis URL, without showing its password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text may show a password with a / in it
+        raise ValueError(
+            f"the host or port of a Redis URL cannot be read: write {FORMS}, with %XX for /, # and ? in a password"
+        ) from None
+    options = _options(parts)
+    database = options.pop("db", "")
+    if parts.scheme == "unix":
+        if parts.hostname or not parts.path:
+            raise ValueError("a unix:// URL names the socket by its absolute path, as in unix:///run/redis.sock")
+        host, path = "localhost", unquote(parts.path)
+    elif parts.scheme in ("redis", "rediss"):
+        host, path = parts.hostname or "localhost", ""
+        database = parts.path.strip("/") or database
+    else:
+        raise ValueError(f"{parts.scheme or 'nothing'!r} is no scheme of Redis URLs: write {FORMS}")
+    settings = Settings(
+        host=host,
+        port=PORT if port is None else port,
+        path=path,
+        username=unquote(parts.username or ""),
+        password=unquote(parts.password or ""),
+        database=_database(database),
+        tls=parts.scheme == "rediss",
+        ca=options.pop("ca", ""),
+        timeout=_seconds(options, "timeout"),
+        connect_timeout=_seconds(options, "connect_timeout"),
+    )
+    if options:
+        known = "db, ca, timeout and connect_timeout"
+        raise ValueError(f"{', '.join(options)} in a Redis URL: the options are {known}")
+    return settings
+
+
+def _options(parts: SplitResult) -> dict[str, str]:
+    if parts.fragment:
+        raise ValueError("a Redis URL has no part after '#': write %23 where the character itself is meant")
+    return dict(parse_qsl(parts.query, keep_blank_values=True))
+
+
+def _database(text: str) -> int:
+    if text and not (text.isascii() and text.isdigit()):
+        raise ValueError("a Redis URL ends in something else than the number of a database")
+    return int(text or 0)
+
+
+def _seconds(options: dict[str, str], name: str) -> float:
+    text = options.pop(name, None)
+    if text is None:
+        return TIMEOUT
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{name} must be a number of seconds, not {text!r}") from None

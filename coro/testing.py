@@ -1,0 +1,305 @@
+"""For tests: virtual time, connections in memory, seeded schedules, and a pytest plugin for tests that are generators.
+
+The rule of virtual time. The clock stands still while any task can run. When all of them wait, it jumps to the next
+timer, provided that *nothing from outside can wake the loop before*: no call runs in a thread, and no task waits for a
+descriptor. While something can, time passes at its real pace. A test that uses neither takes no time and has one
+outcome; one that does is never told that a limit has passed which has not. When there is no timer to jump to either,
+the test would wait for ever, and is ended with `Deadlock`.
+
+What the rule does not see: threads that a test starts by itself, and signals sent by other processes.
+
+The plugin: `pytest_plugins = ["coro.testing"]` in the top `conftest.py`. Tests that are generator functions, also under
+hypothesis' `given`, then run as the main task of a `run_virtual`.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import inspect
+import os
+import random
+import selectors
+import socket
+import time
+from collections.abc import Callable, Mapping
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from coro.errors import ClosedError, CoroError, TaskCancelled
+from coro.io import Buffer, Descriptor, Socket
+from coro.loop import Loop
+from coro.net import Stream
+from coro.task import Coro, Task, check_generator, running
+
+if TYPE_CHECKING:
+    import pytest
+
+T = TypeVar("T")
+
+CAPACITY = 65536  # bytes that a connection in memory holds in each direction
+
+
+class Deadlock(CoroError):
+    """Every task waits, and nothing can wake any of them."""
+
+
+# --- Virtual time ---------------------------------------------------------------------
+
+
+class VirtualClock:
+    """A clock, in seconds from 0, that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+    def advance(self, seconds: float) -> None:
+        self.time += seconds
+
+
+class _VirtualSelector(selectors.BaseSelector):
+    """Where the loop would sleep, this one moves the clock instead, if the rule allows it."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+        self._real = selectors.DefaultSelector()
+        self.loop: VirtualLoop
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.modify(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        events = self._real.select(0)
+        if events or timeout == 0:
+            return events
+        if self._can_be_woken():
+            started = time.monotonic()
+            events = self._real.select(timeout)
+            passed = time.monotonic() - started
+            self._move(passed if timeout is None or events else timeout)
+            return events
+        if timeout is None:
+            self.loop.end_deadlock()
+        else:
+            self._move(timeout)
+        return []
+
+    def _can_be_woken(self) -> bool:
+        """Can anything but a timer wake the loop?"""
+        if self.loop.calls:
+            return True
+        owners = (getattr(key.data, "__self__", None) for key in self.get_map().values())
+        return any(isinstance(owner, Descriptor) and (owner.reader or owner.writer) for owner in owners)
+
+    def _move(self, seconds: float) -> None:
+        before = self._clock.time
+        self._clock.advance(seconds)
+        if self._clock.time == before:  # the step is too small for a float so far from 0
+            self._clock.advance(before * 2.0**-52)
+
+
+class VirtualLoop(Loop):
+    """A loop in virtual time. With a `seed`, ready tasks are stepped in an order that is random, but the seed's."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        clock = VirtualClock()
+        selector = _VirtualSelector(clock)
+        selector.loop = self
+        self._random = random.Random(seed) if seed is not None else None
+        self._deadlock: Deadlock | None = None
+        super().__init__(selector, clock)
+
+    def run(self, main: Coro[T]) -> T:
+        try:
+            return super().run(main)
+        except TaskCancelled:
+            if self._deadlock is not None:
+                raise self._deadlock from None
+            raise
+
+    def _step_batch(self) -> None:
+        if self._random is not None:
+            self._random.shuffle(self.ready)
+        super()._step_batch()
+
+    def end_deadlock(self) -> None:
+        """Cancel the main task, so that the tasks clean up; when that is of no use, break off."""
+        assert self.main is not None
+        if self._deadlock is not None:
+            raise self._deadlock
+        waiting = "".join(f"\n  {task!r}" for task in self._all_tasks())
+        self._deadlock = Deadlock(f"every task waits, there is no timer, and nothing else can wake them:{waiting}")
+        self.main.cancel()
+
+    def _all_tasks(self) -> list[Task[Any]]:
+        tasks = list(self.tasks)
+        for task in tasks:
+            for group in task.groups or ():
+                tasks.extend(group.tasks)
+        return tasks
+
+
+def run_virtual(main: Coro[T], *, seed: int | None = None) -> T:
+    """As `coro.run`, in virtual time; its result. `seed` makes the order in which ready tasks run random.
+
+    Raises what `main` raised, or `Deadlock`.
+    """
+    if running.loop is not None:
+        raise RuntimeError("run_virtual() was called inside coro.run(): use `yield from` or a task group instead")
+    check_generator(main, "run_virtual")
+    return VirtualLoop(seed).run(main)
+
+
+# --- Connections in memory ------------------------------------------------------------
+
+
+class _MemoryEnd:
+    """What the kernel does for one end of a connection: a non-blocking `socket.socket`, as far as streams need it."""
+
+    def __init__(self, number: int, capacity: int) -> None:
+        self._address = ("memory", number)
+        self._capacity = capacity
+        self._received = bytearray()
+        self._ended = False  # the peer has sent all
+        self._shut = False  # we have
+        self._closed = False
+        self.peer: _MemoryEnd
+        self.owner: MemorySocket
+
+    def ready(self) -> int:
+        """The events that a selector would report."""
+        mask = EVENT_READ if self._received or self._ended else 0
+        return mask | (EVENT_WRITE if self.peer._closed or self.peer._room() else 0)
+
+    def _room(self) -> int:
+        return self._capacity - len(self._received)
+
+    def recv(self, limit: int) -> bytes:
+        if not self._received:
+            if self._ended:
+                return b""
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        data = bytes(self._received[:limit])
+        del self._received[:limit]
+        self.peer.owner.notify()
+        return data
+
+    def recv_into(self, buffer: bytearray | memoryview) -> int:
+        data = self.recv(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def send(self, data: Buffer) -> int:
+        if self._shut or self.peer._closed:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+        if data and not self.peer._room():
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        taken = memoryview(data)[: self.peer._room()]
+        self.peer._received += taken
+        self.peer.owner.notify()
+        return len(taken)
+
+    def shutdown(self, how: int) -> None:
+        assert how == socket.SHUT_WR
+        self._shut = self.peer._ended = True
+        self.peer.owner.notify()
+
+    def close(self) -> None:
+        self._closed = True
+        self.shutdown(socket.SHUT_WR)
+
+    def getsockname(self) -> tuple[str, int]:
+        return self._address
+
+    def getpeername(self) -> tuple[str, int]:
+        return self.peer._address
+
+
+class MemorySocket(Socket):
+    """A socket whose kernel is `_MemoryEnd`, and which needs no selector. Made by `memory_streams`."""
+
+    __slots__ = ()
+
+    def __init__(self, end: _MemoryEnd) -> None:
+        Descriptor.__init__(self, NO_DESCRIPTOR)
+        self.sock = cast(socket.socket, end)
+        self.tls = self.drained = False
+        self.eager = 0
+        end.owner = self
+
+    def watch(self, loop: Loop, events: int) -> None:
+        if self.fd < 0:
+            raise ClosedError(f"{self!r} is closed")
+        self.loop = loop
+        self.events = events
+        self.notify()
+
+    def notify(self) -> None:
+        """Something has changed: report it in the next turn, as a selector would."""
+        if self.events and running.loop is not None:
+            running.loop.post(self._report)
+
+    def _report(self) -> None:
+        mask = cast(_MemoryEnd, self.sock).ready() & self.events
+        if mask and self.fd >= 0:
+            self.on_event(mask)
+
+
+NO_DESCRIPTOR = 1 << 30  # is a number as descriptors have, but no process has so many
+
+
+def memory_streams(capacity: int = CAPACITY) -> tuple[Stream, Stream]:
+    """The two ends of a connection in memory, which holds up to `capacity` bytes each way. Does not suspend.
+
+    Everything of `Stream` works but TLS.
+    """
+    ends = _MemoryEnd(1, capacity), _MemoryEnd(2, capacity)
+    ends[0].peer, ends[1].peer = ends[1], ends[0]
+    return Stream(MemorySocket(ends[0])), Stream(MemorySocket(ends[1]))
+
+
+# --- The pytest plugin ----------------------------------------------------------------
+
+
+def pytest_pycollect_makeitem(
+    collector: pytest.Module | pytest.Class, name: str, obj: object
+) -> list[pytest.Function] | None:
+    """Collect tests that are generator functions, which pytest alone refuses."""
+    if not inspect.isgeneratorfunction(obj) or not collector.istestfunction(obj, name):
+        return None
+    return list(collector._genfunctions(name, obj))
+
+
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    """Run them."""
+    function = pyfuncitem.obj
+    given = getattr(function, "hypothesis", None)
+    if given is not None and inspect.isgeneratorfunction(given.inner_test):
+        given.inner_test = _runs(given.inner_test)
+    if not inspect.isgeneratorfunction(function):
+        return None
+    _runs(function)(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames})
+    return True
+
+
+def _runs(test: Callable[..., Coro[None]]) -> Callable[..., None]:
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        run_virtual(test(*args, **kwargs))
+
+    return run

@@ -1,0 +1,44 @@
+"""Runs a test's body with a connection or a pool, and closes it afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import coro
+from coro import Coro
+from coro.mysql import Connection, Pool, connect
+
+T = TypeVar("T")
+
+
+def with_connection(url: str, body: Callable[[Connection], Coro[T]]) -> T:
+    """The result of `body(connection)`, run in a loop of its own."""
+
+    def main() -> Coro[T]:
+        connection = yield from connect(url)
+        try:
+            return (yield from body(connection))
+        finally:
+            connection.close()
+
+    return coro.run(main())
+
+
+def with_pool(url: str, body: Callable[[Pool], Coro[T]], *, size: int = 16) -> T:
+    """The result of `body(pool)`, run in a loop of its own."""
+
+    def main() -> Coro[T]:
+        pool = Pool(url, size=size)
+        try:
+            return (yield from body(pool))
+        finally:
+            pool.close()
+
+    return coro.run(main())
+
+
+def until(holds: Callable[[], bool]) -> Coro[None]:
+    """Waits until something outside this loop has happened, asking again and again."""
+    while not (yield from coro.to_thread(holds)):
+        yield from coro.checkpoint()

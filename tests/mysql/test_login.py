@@ -1,0 +1,222 @@
+"""Logging in at real servers: passwords, plugins, TLS."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+import coro
+from coro import Coro
+from coro.mysql import Connection, InterfaceError, OperationalError, connect
+from tests.mysql.sessions import with_connection
+from tests.proxy import Proxy, through_proxy
+from tests.services import MySQL9Server, SQLServer
+
+
+def cipher(url: str) -> str:
+    """The cipher that the server says it uses with us; empty without TLS."""
+
+    def body(connection: Connection) -> Coro[Any]:
+        return (yield from connection.fetch_one("SHOW SESSION STATUS LIKE 'Ssl_cipher'"))
+
+    return str(with_connection(url, body)[1])
+
+
+def test_a_session_has_utf8mb4_and_autocommit(sql_database: str) -> None:
+    def body(connection: Connection) -> Coro[Any]:
+        sql = "SELECT @@character_set_client, @@character_set_connection, @@character_set_results, @@autocommit"
+        return (yield from connection.fetch_one(sql))
+
+    assert with_connection(sql_database, body) == ("utf8mb4", "utf8mb4", "utf8mb4", 1)
+
+
+def test_the_collation_is_the_one_that_the_server_prefers(sql_server: SQLServer) -> None:
+    def body(connection: Connection) -> Coro[Any]:
+        preferred = "SELECT collation_name FROM information_schema.collations"
+        preferred += " WHERE character_set_name = 'utf8mb4' AND is_default = 'Yes'"
+        assert (yield from connection.fetch_value(preferred)) == (
+            yield from connection.fetch_value("SELECT @@collation_connection")
+        )
+
+    with_connection(sql_server.url(), body)
+
+
+def test_autocommit_is_switched_on_when_the_server_has_it_off(sql_server: SQLServer) -> None:
+    sql_server.sql("SET GLOBAL autocommit = 0")
+    try:
+        found = with_connection(sql_server.url(), lambda connection: connection.fetch_value("SELECT @@autocommit"))
+    finally:
+        sql_server.sql("SET GLOBAL autocommit = 1")
+    assert found == 1
+
+
+def test_a_connection_knows_its_server(sql_server: SQLServer) -> None:
+    def body(connection: Connection) -> Coro[None]:
+        assert (yield from connection.fetch_value("SELECT CONNECTION_ID()")) == connection.id
+        assert (yield from connection.fetch_value("SELECT VERSION()")) in connection.server_version
+
+    with_connection(sql_server.url(), body)
+
+
+def test_a_server_that_is_not_there_is_named(sql_server: SQLServer) -> None:
+    with pytest.raises(OperationalError, match=r"127\.0\.0\.1:1: cannot connect: Connection refused") as caught:
+        with_connection("mysql://root@127.0.0.1:1/", Connection.ping)
+    assert caught.value.code == 2003
+    with pytest.raises(OperationalError, match="/nowhere/socket: cannot connect: No such file") as caught:
+        with_connection("mysql://root@/?socket=/nowhere/socket", Connection.ping)
+    assert caught.value.code == 2003
+
+
+def test_an_unknown_database_is_named(sql_server: SQLServer) -> None:
+    with pytest.raises(OperationalError, match="Unknown database 'nowhere'") as caught:
+        with_connection(sql_server.url("nowhere"), Connection.ping)
+    assert caught.value.code == 1049
+
+
+def create_user(server: SQLServer, password: str, how: str = "") -> str:
+    """A new user that may do nothing but log in."""
+    name = f"u{hashlib.sha256(password.encode() + how.encode()).hexdigest()[:12]}"
+    server.sql(f"DROP USER IF EXISTS {name}@'%'")
+    server.sql(f"CREATE USER {name}@'%' IDENTIFIED " + (how or f"BY '{password}'"))
+    return name
+
+
+@pytest.mark.parametrize("password", ["secret", "with spaces & ünïcödé", "/:@?#[]%"])
+def test_a_password_is_proved(sql_server: SQLServer, password: str) -> None:
+    user = create_user(sql_server, password)
+    url = sql_server.url(user=user, password=password)
+    assert with_connection(url, lambda connection: connection.fetch_value("SELECT CURRENT_USER()")) == f"{user}@%"
+
+
+@pytest.mark.parametrize("password", ["wrong", ""])
+def test_a_wrong_password_is_refused(sql_server: SQLServer, password: str) -> None:
+    user = create_user(sql_server, "right")
+    with pytest.raises(OperationalError, match=f"Access denied for user '{user}'") as caught:
+        with_connection(sql_server.url(user=user, password=password), Connection.ping)
+    assert caught.value.code == 1045
+
+
+def test_mariadb_may_switch_plugins_twice(mariadb: SQLServer) -> None:
+    user = create_user(
+        mariadb, "n", "VIA ed25519 USING PASSWORD('e') OR mysql_native_password USING PASSWORD('n')"
+    )
+    with_connection(mariadb.url(user=user, password="n"), Connection.ping)
+
+
+def test_a_login_by_an_unknown_plugin_is_named(mariadb: SQLServer) -> None:
+    user = create_user(mariadb, "e", "VIA ed25519 USING PASSWORD('e')")
+    with pytest.raises(OperationalError, match="client_ed25519") as caught:
+        with_connection(mariadb.url(user=user, password="e"), Connection.ping)
+    assert caught.value.code == 2059
+
+
+# --- TLS ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["preferred", "required"])
+def test_tls_is_used_when_it_is_offered(sql_server: SQLServer, mode: str) -> None:
+    assert cipher(sql_server.url() + f"?tls={mode}")
+
+
+def test_tls_is_not_used_when_it_is_disabled(sql_server: SQLServer) -> None:
+    assert not cipher(sql_server.url() + "?tls=disabled")
+
+
+def test_a_unix_socket_needs_no_tls(sql_server: SQLServer) -> None:
+    assert not cipher(f"mysql://root@/?socket={sql_server.socket}")
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-identity"])
+def test_a_certificate_is_verified_against_the_given_ca(sql_server: SQLServer, mode: str) -> None:
+    assert cipher(sql_server.url() + f"?tls={mode}&ca={sql_server.certificates.authority}")
+
+
+@pytest.mark.parametrize("mode", ["verify-ca", "verify-identity"])
+def test_a_certificate_that_no_known_ca_has_signed_is_refused(sql_server: SQLServer, mode: str) -> None:
+    with pytest.raises(OperationalError, match="the server's certificate does not pass") as caught:
+        with_connection(sql_server.url() + f"?tls={mode}", Connection.ping)
+    assert caught.value.code == 2026
+
+
+def test_a_certificate_for_another_host_is_refused_unless_only_the_ca_counts(sql_server: SQLServer) -> None:
+    def through(proxy: Proxy) -> Coro[None]:
+        # 127.0.0.2 is this machine as well, and not in the certificate
+        listener = coro.listen("127.0.0.2", 0)
+        serving = coro.background(coro.serve(listener, proxy.serve))
+        url = f"mysql://root@127.0.0.2:{listener.port}/?ca={sql_server.certificates.authority}"
+        with pytest.raises(OperationalError, match=r"certificate does not pass.*127\.0\.0\.2"):
+            yield from connect(url)
+        connection = yield from connect(url + "&tls=verify-ca")
+        yield from connection.ping()
+        connection.close()
+        serving.cancel()
+        listener.close()
+
+    coro.run(through_proxy(sql_server.port, through))
+
+
+def test_a_ca_file_that_is_not_there_is_named(sql_server: SQLServer) -> None:
+    with pytest.raises(InterfaceError, match=r"cannot use the CA file /nowhere\.pem: No such file"):
+        with_connection(sql_server.url() + "?ca=/nowhere.pem", Connection.ping)
+
+
+def test_long_values_pass_through_tls(sql_server: SQLServer) -> None:
+    data = bytes(range(256)) * (1 << 14)
+
+    def body(connection: Connection) -> Coro[None]:
+        assert (yield from connection.fetch_value("SELECT HEX(?)", data)) == data.hex().upper()
+
+    with_connection(sql_server.url() + "?tls=required", body)
+
+
+# --- caching_sha2_password, which MySQL 9 has ---------------------------------------------------------------
+
+
+PASSWORD = "a password of more than twenty bytes"
+
+
+def new_to_the_cache(server: SQLServer) -> str:
+    """A user whose digest the server does not have in its cache: it wants the password itself."""
+    user = create_user(server, PASSWORD)
+    server.sql("FLUSH PRIVILEGES")
+    return user
+
+
+@pytest.mark.mysql9
+@pytest.mark.parametrize(
+    "query", ["?tls=required", "?tls=preferred", "?tls=disabled&allow-public-key-retrieval=true"]
+)
+def test_full_authentication_goes_by_tls_or_rsa_and_the_fast_one_without(mysql9: MySQL9Server, query: str) -> None:
+    url = mysql9.url(user=new_to_the_cache(mysql9), password=PASSWORD)
+    with_connection(url + query, Connection.ping)
+    with_connection(url + "?tls=disabled", Connection.ping)
+
+
+@pytest.mark.mysql9
+def test_full_authentication_goes_over_a_unix_socket(mysql9: MySQL9Server) -> None:
+    user = new_to_the_cache(mysql9)
+    with_connection(f"mysql://{user}:{PASSWORD.replace(' ', '%20')}@/?socket={mysql9.socket}", Connection.ping)
+
+
+@pytest.mark.mysql9
+def test_full_authentication_goes_by_a_key_from_a_file(mysql9: MySQL9Server) -> None:
+    url = mysql9.url(user=new_to_the_cache(mysql9), password=PASSWORD)
+    key = mysql9.directory / "data" / "public_key.pem"
+    with_connection(f"{url}?tls=disabled&public-key={key}", Connection.ping)
+
+
+@pytest.mark.mysql9
+def test_full_authentication_does_not_go_in_the_clear(mysql9: MySQL9Server) -> None:
+    url = mysql9.url(user=new_to_the_cache(mysql9), password=PASSWORD)
+    with pytest.raises(OperationalError, match="not private") as caught:
+        with_connection(url + "?tls=disabled", Connection.ping)
+    assert caught.value.code == 2061
+
+
+@pytest.mark.mysql9
+def test_full_authentication_refuses_a_wrong_password(mysql9: MySQL9Server) -> None:
+    url = mysql9.url(user=new_to_the_cache(mysql9), password="wrong")
+    with pytest.raises(OperationalError, match="Access denied"):
+        with_connection(url, Connection.ping)

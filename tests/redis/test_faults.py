@@ -1,0 +1,146 @@
+"""A connection cut anywhere, a server killed under load: an error for what was under way, and nothing done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+
+import coro
+from coro import Coro, TaskGroup
+from coro.redis import Redis, RedisConnectionError
+from tests.proxy import Proxy, through_proxy
+from tests.redis.fake import settle
+from tests.services import RedisServer
+
+KEYS = ["a", "b", "c"]
+
+
+def get_each(redis: Redis) -> Coro[list[bytes | None]]:
+    """What GET says of each key, all asked for at once; None where the connection was lost."""
+
+    def get(key: str) -> Coro[bytes | None]:
+        try:
+            return (yield from redis.get(key))
+        except RedisConnectionError:
+            return None
+
+    return (yield from coro.gather(*map(get, KEYS)))
+
+
+def test_connection_cut_at_any_byte_of_the_replies(redis_server: RedisServer) -> None:
+    expected = [key.encode() * 20 for key in KEYS]
+
+    def whole(proxy: Proxy) -> Coro[int]:
+        """How many bytes the server says, from the login on, when nothing is cut."""
+        redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")
+        yield from redis.mset(dict(zip(KEYS, expected, strict=True)))
+        redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")
+        before = len(proxy.replies)
+        assert (yield from get_each(redis)) == expected
+        return len(proxy.replies) - before
+
+    def cut(position: int, proxy: Proxy) -> Coro[list[bytes | None]]:
+        proxy.cut_after = position
+        redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")
+        values = yield from get_each(redis)
+        proxy.cut_after = None
+        yield from settle()  # cut after the last reply, the client may not have noticed
+        if values[0] is not None:  # the login had passed: the next call connects again
+            assert (yield from get_each(redis)) == expected
+        redis.close()
+        assert "0 unsent, 0 unanswered" in repr(redis)
+        return values
+
+    total = coro.run(through_proxy(redis_server.port, whole))
+    seen = set()
+    for position in range(total + 10):  # the login's reply holds the client's number, which grows
+        values = coro.run(through_proxy(redis_server.port, partial(cut, position)))
+        answered = [value for value in values if value is not None]
+        assert answered == expected[: len(answered)]  # in order, and each its own
+        seen.add(len(answered))
+    assert seen == {0, 1, 2, 3}
+
+
+def test_connection_cut_while_large_values_are_sent(redis_server: RedisServer) -> None:
+    def body(proxy: Proxy) -> Coro[None]:
+        redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")
+        yield from redis.ping()
+        proxy.hold_replies()
+        lost = 0
+
+        def store(number: int) -> Coro[None]:
+            nonlocal lost
+            try:
+                yield from redis.set(f"large {number}", b"v" * 10_000_000)
+            except RedisConnectionError:
+                lost += 1
+
+        def use(group: TaskGroup) -> Coro[None]:
+            for number in range(5):
+                group.spawn(store(number))
+            while len(proxy.requests) < 10_000_000:
+                yield from coro.checkpoint()
+            proxy.cut()
+
+        yield from coro.task_group(use)
+        assert lost == 5
+        assert "0 unsent, 0 unanswered" in repr(redis)
+
+    coro.run(through_proxy(redis_server.port, body))
+
+
+class Load:
+    """Tasks that each INCR keys of their own, a new one each time."""
+
+    def __init__(self, redis: Redis) -> None:
+        self.redis = redis
+        self.done: set[str] = set()
+        self.failed: set[str] = set()
+        self.stopped = False
+
+    def use(self, name: str) -> Coro[None]:
+        for number in count():
+            key = f"{name}:{number}"
+            if self.stopped:
+                return
+            try:
+                assert (yield from self.redis.incr(key)) == 1
+            except RedisConnectionError:
+                self.failed.add(key)
+                yield from coro.sleep(0.001)
+            else:
+                self.done.add(key)
+
+    def more(self, outcomes: set[str], number: int) -> Coro[None]:
+        """Return when so many more have got there."""
+        goal = len(outcomes) + number
+        while len(outcomes) < goal:
+            yield from coro.sleep(0.001)
+
+
+def test_server_killed_and_restarted_under_load(own_redis: Callable[..., RedisServer]) -> None:
+    """What was in flight fails, later calls succeed, no INCR runs twice, and no acknowledged one is lost."""
+    server = own_redis("--appendonly", "yes", "--appendfsync", "always")
+    redis = Redis.from_url(server.url())
+    load = Load(redis)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        for number in range(64):
+            group.spawn(load.use(f"task {number}"))
+        for _ in range(3):
+            yield from load.more(load.done, 500)
+            yield from coro.to_thread(server.kill)
+            yield from load.more(load.failed, 1)
+            yield from coro.to_thread(server.start)
+        yield from load.more(load.done, 500)
+        load.stopped = True
+
+    def main() -> Coro[list[bytes | None]]:
+        yield from coro.task_group(body)
+        assert "0 unsent, 0 unanswered" in repr(redis)
+        return (yield from redis.mget([*load.done, *load.failed]))
+
+    counts = coro.run(main())
+    assert set(counts[: len(load.done)]) == {b"1"}
+    assert set(counts[len(load.done) :]) <= {b"1", None}

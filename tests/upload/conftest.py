@@ -1,0 +1,66 @@
+"""The upload app on both kinds of stores. `app` is shared by all tests that neither stop nor configure it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import BOTH
+from tests.services import RedisServer, SQLServer, scratch
+from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd
+
+Start = Callable[..., App]
+
+
+@pytest.fixture(scope="session", params=["sqlite", *BOTH])
+def back_end_name(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+def _back_end(request: pytest.FixtureRequest, name: str, stack: ExitStack) -> BackEnd:
+    """Sessions in an own SQLite file, or in the shared Redis; rows in a database of its own."""
+    if name == "sqlite":
+        return SQLiteBackEnd()
+    redis: RedisServer = request.getfixturevalue("redis_server")
+    sql: SQLServer = request.getfixturevalue(name)
+    return ServersBackEnd(redis, sql, stack.enter_context(sql.database()))
+
+
+@pytest.fixture
+def back_end(request: pytest.FixtureRequest, back_end_name: str) -> Iterator[BackEnd]:
+    """SQLite, then Redis with MariaDB (in `make test-mysql`, with MySQL 9): empty."""
+    with ExitStack() as stack:
+        yield _back_end(request, back_end_name, stack)
+
+
+@pytest.fixture(scope="session")
+def app(request: pytest.FixtureRequest, back_end_name: str) -> Iterator[App]:
+    """A running app for all tests on this kind of stores."""
+    with ExitStack() as stack:
+        back_end = _back_end(request, back_end_name, stack)
+        app = App(scratch().directory("upload"), back_end)
+        stack.callback(app.close)
+        yield app
+
+
+@pytest.fixture
+def directory() -> Path:
+    """A new directory, in memory where there is room."""
+    return scratch().directory("upload")
+
+
+@pytest.fixture
+def start(directory: Path) -> Iterator[Start]:
+    """Starts apps of this test's own, on its directory: start(back_end, *options)."""
+    with ExitStack() as stack:
+
+        def start_one(back_end: BackEnd, *options: str, **settings: object) -> App:
+            app = App(directory, back_end, *options, **settings)  # type: ignore[arg-type]
+            stack.callback(app.close)
+            return app
+
+        yield start_one

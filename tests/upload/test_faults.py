@@ -1,0 +1,294 @@
+"""What breaks around the app: stores that go away, replies that are lost, disks that are full, crashes.
+
+The rule that every test here comes back to: an upload that was answered with 201 has its row and its whole file;
+one that was not leaves nothing, or what the next start removes.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.services import MariaDBServer, RedisServer, SQLServer
+from tests.upload.conftest import Start
+from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd, eventually, form
+from tests.upload.proxy import Proxy
+
+CONTENT = bytes(range(256)) * 64
+
+
+def assert_rows_and_files_agree(app: App) -> None:
+    """Each row has its whole file, and there are no other files."""
+    rows = app.rows
+    assert {row["path"] for row in rows} == app.files
+    for row in rows:
+        assert len(app.content(row)) == row["size"]
+
+
+# --- Stores that go away and come back -----------------------------------------------------
+
+
+def test_without_redis_503_and_full_service_when_it_is_back(
+    start: Start, own_redis: Callable[..., RedisServer], mariadb: MariaDBServer, mariadb_database: str
+) -> None:
+    redis = own_redis("--appendonly", "yes", "--appendfsync", "always")
+    database = mariadb_database.rpartition("/")[2]
+    app = start(ServersBackEnd(redis, mariadb, database))
+    session = app.log_in()
+    assert app.put("before", CONTENT, session).status == 201
+    redis.stop()
+    answer = app.put("meanwhile", CONTENT, session)
+    assert answer.status == 503
+    assert answer.json == {"error": "Redis does not answer; try again later"}
+    assert app.ask("GET", "/health").status == 200
+    redis.start()
+    eventually(lambda: app.put("after", CONTENT, session).status == 201)
+    assert {row["name"] for row in app.rows} == {"before", "after"}
+    assert_rows_and_files_agree(app)
+
+
+def test_without_mysql_503_and_full_service_when_it_is_back(
+    start: Start, redis_server: RedisServer, own_mariadb: Callable[..., MariaDBServer]
+) -> None:
+    sql = own_mariadb()
+    sql.sql("CREATE DATABASE upload")
+    app = start(ServersBackEnd(redis_server, sql, "upload"))
+    session = app.log_in()
+    assert app.put("before", CONTENT, session).status == 201
+    sql.stop()
+    answer = app.put("meanwhile", CONTENT, session)
+    assert answer.status == 503
+    assert answer.json == {"error": "MySQL does not answer; try again later"}
+    body, kind = form(("one", b"1"), ("two", b"2"))
+    assert app.ask("POST", "/upload", body, session=session, Content_Type=kind).status == 503
+    assert app.ask("GET", "/uploads", session=session).status == 503
+    sql.start()
+    eventually(lambda: app.put("after", CONTENT, session).status == 201)
+    assert {row["name"] for row in app.rows} == {"before", "after"}
+    app.kill()
+    app.start()
+    assert_rows_and_files_agree(app)
+
+
+def test_a_store_that_is_down_is_reported_once_not_for_each_request(
+    start: Start, own_redis: Callable[..., RedisServer], mariadb: MariaDBServer, mariadb_database: str
+) -> None:
+    redis = own_redis()
+    app = start(ServersBackEnd(redis, mariadb, mariadb_database.rpartition("/")[2]))
+    session = app.log_in()
+    redis.stop()
+    for _ in range(10):
+        assert app.ask("GET", "/uploads", session=session).status == 503
+    reports = [line for line in app.errors.splitlines() if "Redis" in line]
+    assert len(reports) == 1
+    assert str(redis.port) in reports[0]
+
+
+# --- Replies that are lost --------------------------------------------------------------------
+
+
+@pytest.fixture
+def proxy(sql_server: SQLServer) -> Proxy:
+    return Proxy(sql_server.port)
+
+
+@pytest.fixture
+def behind_proxy(redis_server: RedisServer, sql_server: SQLServer, sql_database: str, proxy: Proxy) -> ServersBackEnd:
+    """Rows in a server behind the proxy, which can read what passes through it."""
+    database = sql_database.rpartition("/")[2]
+    url = f"mysql://root@127.0.0.1:{proxy.port}/{database}?tls=disabled&allow-public-key-retrieval=true"
+    return ServersBackEnd(redis_server, sql_server, database, url)
+
+
+def test_the_answer_to_the_insert_is_lost_the_upload_is_accepted_once(
+    start: Start, behind_proxy: ServersBackEnd, proxy: Proxy
+) -> None:
+    app = start(behind_proxy)
+    session = app.log_in()
+    proxy.cut_after(b"files/")
+    answer = app.put("a", CONTENT, session)
+    assert proxy.cuts == 1
+    assert answer.status == 201
+    assert [row["id"] for row in app.rows] == [answer.json["id"]]
+    assert_rows_and_files_agree(app)
+
+
+def test_the_insert_is_lost_it_is_written_again(start: Start, behind_proxy: ServersBackEnd, proxy: Proxy) -> None:
+    app = start(behind_proxy)
+    session = app.log_in()
+    proxy.cut_before(b"files/")
+    answer = app.put("a", CONTENT, session)
+    assert proxy.cuts == 1
+    assert answer.status == 201
+    assert [row["id"] for row in app.rows] == [answer.json["id"]]
+
+
+@pytest.mark.parametrize("arrives", [True, False])
+def test_when_nobody_can_tell_the_file_stays_until_the_next_start_decides(
+    start: Start, behind_proxy: ServersBackEnd, proxy: Proxy, arrives: bool
+) -> None:
+    app = start(behind_proxy)
+    session = app.log_in()
+    (proxy.cut_after if arrives else proxy.cut_before)(b"files/", refuse=True)
+    assert app.put("a", CONTENT, session).status == 503
+    assert len(app.files) == 1
+    assert len(app.rows) == int(arrives)
+    assert app.stop() == 0
+    proxy.refuse = False
+    app.start()
+    assert len(app.files) == int(arrives)
+    assert_rows_and_files_agree(app)
+
+
+# --- Disks that are full -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(directory: Path) -> list[str]:
+    """The start of a command whose process finds a disk of 8 MB at `directory`, alone in its view of the system."""
+    mount = f"mount -t tmpfs -o size=8m tmpfs {directory}"
+    view = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    prefix = [*view, "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    tried = subprocess.run([*prefix, "true"], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.fail(f"this test needs the right to mount a tmpfs: {tried.stderr}", pytrace=False)
+    return prefix
+
+
+@pytest.fixture
+def redis_and_mariadb(redis_server: RedisServer, mariadb: MariaDBServer, mariadb_database: str) -> ServersBackEnd:
+    return ServersBackEnd(redis_server, mariadb, mariadb_database.rpartition("/")[2])
+
+
+def test_on_a_full_disk_507_nothing_is_left_and_room_can_be_made(
+    start: Start, small_disk: list[str], redis_and_mariadb: ServersBackEnd
+) -> None:
+    app = start(redis_and_mariadb, prefix=small_disk)
+    session = app.log_in()
+    first = app.put("first", bytes(6_000_000), session)
+    assert first.status == 201
+    files = app.files
+    answer = app.put("second", bytes(6_000_000), session)
+    assert (answer.status, answer.json) == (507, {"error": "the disk is full"})
+    body, kind = form(("small", b"x"), ("third", bytes(6_000_000)))
+    assert app.ask("POST", "/upload", body, session=session, Content_Type=kind).status == 507
+    assert app.files == files
+    assert app.ask("DELETE", first.json["url"], session=session).status == 204
+    assert app.put("second", bytes(6_000_000), session).status == 201
+
+
+def test_a_file_size_limit_of_the_system_is_a_full_disk_too(start: Start, back_end: BackEnd) -> None:
+    app = start(back_end, prefix=["prlimit", "--fsize=2000000"])
+    session = app.log_in()
+    assert app.put("a", bytes(3_000_000), session).status == 507
+    assert app.files == set()
+    assert app.put("a", bytes(1_000_000), session).status == 201
+
+
+# --- Crashes -------------------------------------------------------------------------------------
+
+
+def _upload_until_it_dies(app: App, session: str, number: int, done: Callable[[str, bytes], None]) -> None:
+    for turn in range(1000):
+        content = f"{number} {turn} ".encode() * 3000
+        try:
+            with app.begin_put(session, len(content), content[:5000]) as exchange:
+                exchange.send(content[5000:])
+                answer = exchange.answer()
+        except (OSError, http.client.HTTPException):
+            return
+        assert answer.status == 201
+        done(answer.json["id"], content)
+    raise AssertionError("it did not die")
+
+
+def test_after_a_crash_under_load_each_accepted_upload_is_whole_and_nothing_else_is_there(
+    start: Start, back_end: BackEnd
+) -> None:
+    app = start(back_end)
+    sessions = [app.log_in() for _ in range(50)]
+    accepted: dict[str, bytes] = {}
+    threads = [
+        threading.Thread(target=_upload_until_it_dies, args=(app, session, number, accepted.__setitem__))
+        for number, session in enumerate(sessions)
+    ]
+    waiting = [app.begin_put(session, 1 << 20, CONTENT) for session in sessions[:5]]
+    for thread in threads:
+        thread.start()
+    eventually(lambda: len(accepted) >= 50)
+    app.kill()
+    for thread in threads:
+        thread.join()
+    for exchange in waiting:
+        exchange.close()
+    assert any(path.endswith(".part") for path in app.files)
+    app.start()
+    assert_rows_and_files_agree(app)
+    contents = {row["id"]: app.content(row) for row in app.rows}
+    assert accepted.items() <= contents.items()
+
+
+def test_a_living_process_is_not_disturbed_by_the_start_of_another(
+    start: Start, back_end: BackEnd
+) -> None:
+    app = start(back_end)
+    session = app.log_in()
+    exchange = app.begin_put(session, len(CONTENT), CONTENT[:5000])
+    eventually(lambda: app.files)
+    other = start(back_end)
+    assert other.put("of-the-other", b"x", session).status == 201
+    exchange.send(CONTENT[5000:])
+    assert exchange.answer().status == 201
+    assert other.stop() == 0
+    assert app.stop() == 0
+    app.start()
+    assert_rows_and_files_agree(app)
+
+
+def test_files_of_a_crash_wait_for_the_database_that_knows_them(
+    start: Start, redis_server: RedisServer, mariadb: MariaDBServer, redis_and_mariadb: ServersBackEnd
+) -> None:
+    app = start(redis_and_mariadb)
+    upload = app.put("a", CONTENT, app.log_in()).json
+    app.kill()
+    with mariadb.database() as other:
+        app.back_end = ServersBackEnd(redis_server, mariadb, other)
+        app.start()
+        assert "a crashed run wait" in app.errors
+        app.kill()
+    app.back_end = redis_and_mariadb
+    app.start()
+    assert [row["id"] for row in app.rows] == [upload["id"]]
+    assert_rows_and_files_agree(app)
+
+
+def test_a_row_whose_file_a_crash_of_the_system_cut_short_is_removed_and_reported(
+    start: Start, back_end: BackEnd
+) -> None:
+    app = start(back_end, "--no-fsync")
+    session = app.log_in()
+    cut, gone, kept = (app.put(name, CONTENT, session).json["id"] for name in ("cut", "gone", "kept"))
+    paths = {row["id"]: app.directory / row["path"] for row in app.rows}
+    app.kill()
+    os.truncate(paths[cut], 100)
+    paths[gone].unlink()
+    app.start()
+    assert [row["id"] for row in app.rows] == [kept]
+    assert_rows_and_files_agree(app)
+    assert f"upload {cut} ('cut', 16384 bytes) is lost: its file has 100 bytes" in app.errors
+    assert f"upload {gone} ('gone', 16384 bytes) is lost: its file is missing" in app.errors
+
+
+def test_without_a_crash_nothing_is_left_but_what_was_uploaded(start: Start) -> None:
+    app = start(SQLiteBackEnd())
+    assert app.stop() == 0
+    assert list((app.directory / "runs").iterdir()) == []
+    assert list((app.directory / "files").iterdir()) == []
+
+
