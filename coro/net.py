@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from coro.errors import EndOfStream, LimitExceeded
+from coro.errors import ClosedError, EndOfStream, LimitExceeded
 from coro.group import TaskGroup, task_group
 from coro.io import Buffer, Socket, address_text
 from coro.task import Coro
@@ -298,16 +298,18 @@ def _reason(error: Exception) -> str:
 
 
 def serve(listeners: Listener | Iterable[Listener], handler: Callable[[Stream], Coro[None]]) -> Coro[None]:
-    """Accept for ever and run `handler(stream)` as a task for each connection. Suspends; ends when cancelled.
+    """Accept, and run `handler(stream)` as a task for each connection. Suspends.
 
-    The stream is closed when its handler ends. A handler that raises is logged; the others go on.
+    Ends when cancelled, or when the listeners have been closed and the handlers have ended. A stream is closed when its
+    handler ends. A handler that raises is logged; the others go on.
     """
     listeners = [listeners] if isinstance(listeners, Listener) else list(listeners)
 
     def accept_all(listener: Listener, group: TaskGroup) -> Coro[None]:
-        while True:
-            stream = yield from listener.accept()
-            group.spawn(_handle(handler, stream))
+        with suppress(ClosedError):
+            while True:
+                stream = yield from listener.accept()
+                group.spawn(_handle(handler, stream))
 
     def body(group: TaskGroup) -> Coro[None]:
         for listener in listeners:

@@ -255,8 +255,11 @@ class MemorySocket(Socket):
             running.loop.post(self._report)
 
     def _report(self) -> None:
+        if self.fd < 0:
+            return
         mask = cast(_MemoryEnd, self.sock).ready() & self.events
-        if mask and self.fd >= 0:
+        if mask:
+            self.events &= ~mask  # reported once: the next wait asks anew
             self.on_event(mask)
 
 

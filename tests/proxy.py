@@ -68,8 +68,8 @@ class Proxy:
 
         try:
             yield from coro.task_group(both)
-        except (OSError, coro.ClosedError):
-            pass  # cut
+        except* (OSError, coro.ClosedError):
+            pass  # cut: either task may notice, or both
         finally:
             self._clients.remove(client)
             server.close()

@@ -179,8 +179,13 @@ class UploadHandlers:
 
     def delete(self, request: Request) -> Coro[Answer]:
         upload = yield from self._upload(request)
-        yield from self.metadata.delete_upload(upload.id)  # first the row: no row without its file
-        yield from self.storage.discard(upload.path)
+        note = yield from self.storage.note_deletion(upload.id, upload.path)
+        try:
+            yield from self.metadata.delete_upload(upload.id)  # first the row: no row without its file
+        except BaseException:
+            self.storage.undecided = True
+            raise
+        yield from self.storage.discard(upload.path, note)
         return Response(204)
 
     def _upload(self, request: Request) -> Coro[Upload]:

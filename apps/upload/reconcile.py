@@ -1,7 +1,8 @@
 """After a crash: make disk and table agree again.
 
 A run that ended in order has removed its file from DIR/runs. One whose file is there and not locked has crashed. Its
-part files are rubbish. So are its whole files without a row: nobody was told that they were accepted. A row of that
+part files are rubbish. So are its whole files without a row: nobody was told that they were accepted. A deletion that
+it had begun is completed if it got as far as the row. A row of that
 run without its whole file can come only of a crash of the operating system while `--no-fsync` was on; such an upload
 is lost, and its row is removed and reported. Runs that live, and files of runs that are settled, are not looked at,
 so this takes time for what the crashed run did only, and any number of processes may do it at once.
@@ -16,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import coro
-from apps.upload.storage import FILES, PART, RUNS
+from apps.upload.storage import DELETED, FILES, PART, RUNS
 from apps.upload.store import Metadata
 from coro import Coro
 
@@ -42,8 +43,12 @@ def reconcile(root: Path, metadata: Metadata, report: Callable[[str], None]) -> 
 
 
 def _settle(root: Path, run: str, metadata: Metadata, report: Callable[[str], None]) -> Coro[None]:
-    sizes, parts = yield from coro.to_thread(_files_of, root, run)
-    removed = 0
+    sizes, parts, notes = yield from coro.to_thread(_files_of, root, run)
+    for note in notes:
+        upload_id = os.path.basename(note).removesuffix(DELETED)
+        if not (yield from metadata.has_upload(upload_id)):
+            yield from coro.to_thread(_remove, root / os.readlink(root / note))
+        os.unlink(root / note)
     after = run[:12]  # ids of the run's uploads begin with a time that is not before its own
     while rows := (yield from metadata.scan_uploads(after, PAGE)):
         after = rows[-1].id
@@ -58,10 +63,9 @@ def _settle(root: Path, run: str, metadata: Metadata, report: Callable[[str], No
                 if size is not None:
                     parts.append(upload.path)
     for path in (*parts, *sizes):
-        yield from coro.to_thread(os.unlink, root / path)
-        removed += 1
-    if removed:
-        report(f"removed {removed} files that a crash left behind, of uploads that were not accepted")
+        yield from coro.to_thread(_remove, root / path)
+    if parts or sizes:
+        report(f"removed {len(parts) + len(sizes)} files that a crash left behind, of uploads that were not accepted")
 
 
 def _lock_if_over(path: Path) -> int | None:
@@ -86,19 +90,26 @@ def _directories_of(root: Path, run: str) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if entry.name.startswith(f"{run}-"))
 
 
-def _files_of(root: Path, run: str) -> tuple[dict[str, int], list[str]]:
-    """The run's whole files with their sizes, and its part files; paths relative to the root."""
+def _files_of(root: Path, run: str) -> tuple[dict[str, int], list[str], list[str]]:
+    """The run's whole files with their sizes, its part files, its notes of deletions; paths relative to the root."""
     sizes: dict[str, int] = {}
     parts: list[str] = []
+    notes: list[str] = []
     for directory in _directories_of(root, run):
         with os.scandir(directory) as entries:
             for entry in entries:
                 path = f"{FILES}/{directory.name}/{entry.name}"
                 if path.endswith(PART):
                     parts.append(path)
+                elif path.endswith(DELETED):
+                    notes.append(path)
                 else:
                     sizes[path] = entry.stat().st_size
-    return sizes, parts
+    return sizes, parts, notes
+
+
+def _remove(path: Path) -> None:
+    path.unlink(missing_ok=True)
 
 
 def _remove_empty_directories(root: Path) -> None:

@@ -1,7 +1,7 @@
 """Bodies into files, in an order that survives a crash at any point.
 
     DIR/runs/RUN            one for each process that stores files, locked (flock) for as long as it lives
-    DIR/files/RUN-N/ID      whole files; DIR/files/RUN-N/ID.part: those still arriving
+    DIR/files/RUN-N/ID      whole files; ID.part: those still arriving; ID.deleted: notes of deletions under way
 
 A body is written to its part file, synced, renamed, and the directory synced; only then may its row be written to
 the table of uploads. So a file whose run is over is an upload if its id is in the table, and rubbish otherwise:
@@ -29,7 +29,7 @@ import coro
 from apps.upload.store import DiskFull
 from coro import Coro, CoroError
 
-RUNS, FILES, PART = "runs", "files", ".part"
+RUNS, FILES, PART, DELETED = "runs", "files", ".part", ".deleted"
 FILES_PER_DIRECTORY = 10_000
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -116,6 +116,7 @@ class Storage:
                 rest = body.buffered()
                 if rest is None:
                     yield from part.write(data)
+                    del data  # lest it is kept for as long as the client is slow
                     yield from self._stream(body, part)
                     return (yield from part.finish())
                 data += rest
@@ -140,7 +141,24 @@ class Storage:
         with coro.shield():
             yield from coro.to_thread(_unlink, *(os.path.join(self.root, path) for path in paths))
 
-    def _new_part(self) -> _Part:
+    def note_deletion(self, upload_id: str, path: str) -> Coro[str]:
+        """Note that a file is to go once its row has gone; the note's path, to be discarded together with the file.
+
+        A crash in between leaves the note to `reconcile`. It is a symbolic link, for what it says only. Suspends.
+        OSError.
+        """
+        note = f"{self._directory()}/{upload_id}{DELETED}"
+        yield from coro.to_thread(self._write_note, os.path.join(self.root, note), path)
+        return note
+
+    def _write_note(self, note: str, text: str) -> None:
+        with suppress(FileExistsError):  # two requests delete it at once
+            os.symlink(text, note)
+        if self.durable:
+            _sync_directory(os.path.dirname(note))
+
+    def _directory(self) -> str:
+        """Where the next file goes."""
         if not self._room:
             directory = f"{FILES}/{self.run}-{len(self._directories)}"
             os.mkdir(self.root / directory)
@@ -149,10 +167,13 @@ class Storage:
             self._directories.append(directory)
             self._room = FILES_PER_DIRECTORY
         self._room -= 1
+        return self._directories[-1]
+
+    def _new_part(self) -> _Part:
         # Ids begin with the time, never going back within a run: they sort as the uploads began.
         self._milliseconds = max(self._milliseconds, time.time_ns() // 1_000_000)
         self._count = (self._count + 1) & 0xFFFFFFFF
-        return _Part(self, self._directories[-1], f"{self._milliseconds:012x}{self._random}{self._count:08x}")
+        return _Part(self, self._directory(), f"{self._milliseconds:012x}{self._random}{self._count:08x}")
 
     def _stream(self, body: Body, part: _Part) -> Coro[None]:
         """Write the rest of the body. Nothing is held while the client is slow."""
@@ -163,6 +184,7 @@ class Storage:
                 return
             fast = len(data) >= PIECE_SIZE // 4 and len(data) > FAST * (time.monotonic() - asked)
             yield from part.write(data)
+            del data
             if fast and self._buffers.acquire_nowait():
                 buffer = self._idle_buffers.pop() if self._idle_buffers else bytearray(BUFFER_SIZE)
                 try:
@@ -199,15 +221,20 @@ class Storage:
 class _Part:
     """One upload on its way to the disk."""
 
-    __slots__ = ("digest", "fd", "id", "path", "size", "storage")
+    __slots__ = ("digest", "directory", "fd", "id", "size", "storage")
 
     def __init__(self, storage: Storage, directory: str, id: str) -> None:
         self.storage = storage
+        self.directory = directory  # relative to the storage's
         self.id = id
-        self.path = f"{directory}/{id}"  # of the whole file, relative to the storage's directory
         self.fd = NO_FILE
         self.size = 0
         self.digest = hashlib.sha256() if storage.digest else None
+
+    @property
+    def path(self) -> str:
+        """Of the whole file, relative to the storage's directory."""
+        return f"{self.directory}/{self.id}"
 
     def write(self, data: bytes | memoryview) -> Coro[None]:
         """Append to the part file."""

@@ -107,6 +107,10 @@ class Metadata(Protocol):
         """The upload, if it is that user's."""
         ...
 
+    def has_upload(self, upload_id: str) -> Coro[bool]:
+        """Is there an upload of that id, whosever it is?"""
+        ...
+
     def list_uploads(self, user_id: int) -> Coro[list[Upload]]:
         """The user's uploads, newest first."""
         ...

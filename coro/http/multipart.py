@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from typing import Any
 
 import multipart
@@ -20,6 +19,8 @@ from coro.task import Coro
 MAX_PARTS = 1000
 MAX_PART_FIELDS = 8
 MAX_PART_FIELD_SIZE = 4096  # bytes
+MAX_OUTSIDE = 65536  # bytes in a row that are no part's content: its fields, and what stands around the parts
+MAX_BOUNDARY = 70  # bytes: RFC 2046, section 5.1.1
 
 
 class Part:
@@ -41,7 +42,7 @@ class MultipartReader:
 
     def __init__(self, request: Request) -> None:
         kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
-        if kind != "multipart/form-data" or not options.get("boundary"):
+        if kind != "multipart/form-data" or not 1 <= len(options.get("boundary", "")) <= MAX_BOUNDARY:
             raise HTTPError(415, "the body must be multipart/form-data with a boundary")
         try:
             self._parser = multipart.PushMultipartParser(
@@ -49,7 +50,8 @@ class MultipartReader:
                 max_segment_count=MAX_PARTS,
                 max_header_count=MAX_PART_FIELDS,
                 max_header_size=MAX_PART_FIELD_SIZE,
-                strict=True,
+                # Strictness would refuse what follows the last boundary, even its line end if that comes by itself.
+                strict=False,
             )
         except multipart.MultipartError as error:
             raise HTTPError(400, f"malformed multipart body: {error}") from None
@@ -81,19 +83,14 @@ class MultipartReader:
 
     def _fill(self) -> Coro[bool]:
         """Have an event to handle; False at the end of the body."""
-        while not self._events:
+        outside = 0
+        while not self._events and not self._parser.closed:
             data = yield from self._body.read()
+            outside += len(data)
+            if outside > MAX_OUTSIDE + len(data):
+                raise HTTPError(400, f"malformed multipart body: more than {MAX_OUTSIDE} bytes outside of its parts")
             try:
-                self._events.extend(self._parse(data))
+                self._events.extend(self._parser.parse(data))
             except multipart.MultipartError as error:
                 raise HTTPError(400, f"malformed multipart body: {error}") from None
-            if not data:
-                return bool(self._events)
-        return True
-
-    def _parse(self, data: bytes) -> Iterator[Any]:
-        """The parser's events; what follows the last boundary is skipped."""
-        if self._parser.closed:
-            return iter(())
-        events: Iterator[Any] = self._parser.parse(data)
-        return events
+        return bool(self._events)

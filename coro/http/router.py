@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 from coro.http.message import Answer, Handler, HTTPError, Request, Response
@@ -38,27 +39,37 @@ class Router:
     def handle(self, request: Request) -> Coro[Answer]:
         """A handler: the one that is due for the request. `HTTPError` 404, or 405 with `Allow`."""
         path = request.target.partition("?")[0]
-        methods = self._exact.get(path)
-        if methods is None:
-            for pattern, candidates in self._patterns:
-                found = pattern.fullmatch(path)
-                if found is not None:
-                    methods = candidates
-                    request.params = {name: unquote(value) for name, value in found.groupdict().items()}
-                    break
-            else:
-                raise HTTPError(404, f"there is nothing at {request.path}")
-        handler = methods.get(request.method)
-        if handler is None and request.method == "HEAD":
-            handler = methods.get("GET")
-        if handler is not None:
-            return handler(request)
-        allow = ", ".join(sorted({*methods, "OPTIONS", *({"HEAD"} if "GET" in methods else ())}))
-        if request.method == "OPTIONS":
+        method = request.method
+        exact = self._exact.get(path)
+        if exact is not None and method in exact:
+            return exact[method](request)
+        allowed: set[str] = set()
+        for methods, params in self._find(path):
+            handler = methods.get(method) or (methods.get("GET") if method == "HEAD" else None)
+            if handler is not None:
+                if params:
+                    request.params = {name: unquote(value) for name, value in params.items()}
+                return handler(request)
+            allowed.update(methods)
+        if path == "*":
+            return _options("")  # RFC 9110, section 9.3.7: it asks for nothing but an answer
+        if not allowed:
+            raise HTTPError(404, f"there is nothing at {request.path}")
+        allow = ", ".join(sorted({*allowed, "OPTIONS", *({"HEAD"} if "GET" in allowed else ())}))
+        if method == "OPTIONS":
             return _options(allow)
-        raise HTTPError(405, f"{request.method} is not allowed here; allowed: {allow}", [("Allow", allow)])
+        raise HTTPError(405, f"{method} is not allowed here; allowed: {allow}", [("Allow", allow)])
+
+    def _find(self, path: str) -> Iterator[tuple[dict[str, Handler], dict[str, str]]]:
+        """What the path fits, with the values of the parameters."""
+        if path in self._exact:
+            yield self._exact[path], {}
+        for pattern, methods in self._patterns:
+            found = pattern.fullmatch(path)
+            if found is not None:
+                yield methods, found.groupdict()
 
 
 def _options(allow: str) -> Coro[Answer]:
     yield from ()
-    return Response(204, headers=[("Allow", allow)])
+    return Response(204, headers=[("Allow", allow)] if allow else ())

@@ -113,9 +113,10 @@ class Connection:
                 if not data:
                     return
                 parser.feed(data)
+                del data  # lest it is kept for as long as the handler waits
             self.busy = True
             self.deadline = math.inf
-            yield from self._answer_request(heads.popleft())
+            yield from self._answer_request(heads.pop(0))
         yield from self._linger()
 
     def _answer_request(self, head: Head) -> Coro[None]:

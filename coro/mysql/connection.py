@@ -49,6 +49,7 @@ _SESSION_SETTINGS: Final = "SET NAMES utf8mb4, autocommit = 1"
 STATEMENT_CACHE_SIZE: Final = 64  # prepared statements that one connection keeps
 _FIRST_READ: Final = 16 << 10  # bytes; most answers are small
 _NEXT_READ: Final = 64 << 10
+_PEER_CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _OUT_OF_STEP: Final = (c.CR_SERVER_LOST, c.CR_SSL_CONNECTION_ERROR)
 _FORGET_STATEMENT: Final = (1243, 1615)  # ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE
 
@@ -278,7 +279,7 @@ class Connection(Queries):
             error.peer = self.peer
             raise
         except OSError as error:
-            if isinstance(error, ConnectionError):  # the server may have said why, and closed while we were sending
+            if isinstance(error, _PEER_CLOSED):  # it may have said why, and closed while we were sending
                 with suppress(OSError):
                     framer.feed((yield from stream.read()))
             raise self._farewell() or self._lost(_reason(error)) from error
@@ -398,4 +399,6 @@ def _add(total: Result, result: Result) -> None:
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the server's certificate does not pass: {error.verify_message}"
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror or error)
+    if isinstance(error, ssl.SSLError) or not error.errno or error.errno < 0:
+        return str(error.strerror or error)
+    return os.strerror(error.errno)

@@ -72,7 +72,7 @@ class Redis(Commands):
         return (yield Command(self._shared, args))
 
     def close(self) -> None:
-        """Close the connection now, for good; who waits for a reply gets `ClosedError`. Does not suspend."""
+        """Close the client for good; who waits for a reply gets `ClosedError`. Does not suspend."""
         self._shared.close()
 
     def __repr__(self) -> str:

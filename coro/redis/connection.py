@@ -13,13 +13,7 @@ import ssl
 from typing import Any
 
 from coro import EndOfStream, Stream, connect, connect_unix, timeout
-from coro.redis.errors import (
-    AuthenticationError,
-    NoPermissionError,
-    NoProtocolError,
-    RedisConnectionError,
-    ReplyError,
-)
+from coro.redis.errors import NoPermissionError, NoProtocolError, RedisConnectionError, ReplyError
 from coro.redis.resp import Argument, OutOfBand, Parser, ProtocolError, encode
 from coro.redis.url import Settings
 from coro.task import Coro
@@ -124,7 +118,5 @@ def _log_in(connection: Connection, settings: Settings) -> Coro[None]:
 
 
 def _speaks_resp2_only(error: ReplyError) -> bool:
-    if isinstance(error, AuthenticationError):
-        return False
     refused = isinstance(error, (NoProtocolError, NoPermissionError))
     return refused or str(error).lower().startswith("err unknown command")

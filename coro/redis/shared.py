@@ -96,11 +96,10 @@ class SharedConnection:
         self.idle = False
 
     def close(self) -> None:
-        """Close now; who waits for a reply gets `ClosedError`. Does not suspend; can be repeated."""
+        """Close for good; who waits for a reply gets `ClosedError`. Does not suspend; can be repeated."""
         self.closed = True
         if self._keeper is not None:
             self._keeper.cancel()
-        self._fail_all(None)
 
     # --- The life of one connection, in a task of its own ------------------------
 

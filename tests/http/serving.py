@@ -155,10 +155,10 @@ class Service:
 
     def _serve(self) -> Coro[None]:
         self._loop = current_task().loop
-        listener = listen("127.0.0.1", 0) if self._path is None else listen_unix(self._path)
-        self.port = listener.port if self._path is None else 0
+        self.listener = listen("127.0.0.1", 0) if self._path is None else listen_unix(self._path)
+        self.port = self.listener.port if self._path is None else 0
         self._started.set_result(None)
-        yield from self.server.serve(listener)
+        yield from self.server.serve(self.listener)
 
     # --- From the test's thread --------------------------------------------------
 
@@ -167,9 +167,9 @@ class Service:
         sock = socket.socket(socket.AF_INET if self._path is None else socket.AF_UNIX)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        sock.connect(("127.0.0.1", self.port) if self._path is None else self._path)
         client = Client(sock)
         self._clients.append(client)
+        sock.connect(("127.0.0.1", self.port) if self._path is None else self._path)
         return client
 
     def ask(self, data: bytes) -> Answer:
@@ -231,8 +231,13 @@ class Service:
         self._thread.join(PATIENCE)
 
     def close(self) -> None:
-        if not self.ended():
-            self.stop()
+        """End the server, whatever it is doing."""
+
+        def end() -> None:
+            self.server.stop(0.0)
+            self._clock.seconds += 1e6  # a grace that was given before is over
+
+        self._loop.post(end)
         for client in self._clients:
             client.close()
         self.wait_ended()

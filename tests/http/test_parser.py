@@ -42,7 +42,7 @@ def outcome(pieces: Iterable[bytes], limits: Limits | None = None) -> tuple[list
     for piece in pieces:
         parser.feed(piece)
         while parser.heads:
-            heads.append(parser.heads.popleft())
+            heads.append(parser.heads.pop(0))
     return [described(head) for head in heads], parser.refusal.status if parser.refusal else None
 
 
@@ -106,7 +106,7 @@ def head_of(data: bytes) -> Head:
     parser = RequestParser(Limits())
     parser.feed(data)
     assert parser.refusal is None
-    return parser.heads.popleft()
+    return parser.heads.pop(0)
 
 
 def test_field_names_are_in_lower_case_and_values_without_the_space_around() -> None:
@@ -190,7 +190,7 @@ def test_after_detach_the_next_byte_begins_a_request(here: int) -> None:
     """Some of the body goes through the parser, the rest past it."""
     parser = RequestParser(Limits())
     parser.feed(post(b"Content-Length: %d" % (len(NEXT) + 1), NEXT[:here]))
-    assert b"".join(parser.heads.popleft().chunks) == NEXT[:here]
+    assert b"".join(parser.heads.pop(0).chunks) == NEXT[:here]
     parser.detach()
     parser.feed(NEXT)
     assert [described(head) for head in parser.heads] == [NEXT_REQUEST]
@@ -314,6 +314,7 @@ def mutated(draw: st.DrawFn) -> bytes:
 
 
 anything = st.one_of(st.binary(max_size=300), mutated())
+SMALL_HEADS = Limits(target=60, head=200, fields=5)
 
 
 @given(anything, st.data())
@@ -323,9 +324,6 @@ def test_any_bytes_give_requests_or_a_refusal_however_they_are_split(data: bytes
     places = draw.draw(st.lists(st.integers(0, len(data)), max_size=10))
     assert outcome(cut(data, places), SMALL_HEADS) == whole
     assert outcome(one_by_one(data), SMALL_HEADS) == whole
-
-
-SMALL_HEADS = Limits(target=60, head=200, fields=5)
 
 
 @given(anything)

@@ -39,6 +39,7 @@ def with_pool(url: str, body: Callable[[Pool], Coro[T]], *, size: int = 16) -> T
 
 
 def until(holds: Callable[[], bool]) -> Coro[None]:
-    """Waits until something outside this loop has happened, asking again and again."""
-    while not (yield from coro.to_thread(holds)):
-        yield from coro.checkpoint()
+    """Waits until something outside this loop has happened, asking again and again; not for ever."""
+    with coro.timeout(60):
+        while not (yield from coro.to_thread(holds)):
+            yield from coro.checkpoint()

@@ -171,6 +171,26 @@ def test_short_and_long_rows_stand_in_their_order() -> None:
     assert [len(row[0]) for row in result.rows] == [1, MAX_PAYLOAD - 4, 1]
 
 
+def test_a_long_row_may_come_a_packet_at_a_time() -> None:
+    data = column("data", c.MYSQL_TYPE_LONG_BLOB, charset=63)
+    row = b"\xfe" + struct.pack("<Q", MAX_PAYLOAD) + bytes(MAX_PAYLOAD)
+    client = Client()
+    pieces = [
+        packets(b"\x01", data, row[:MAX_PAYLOAD]),
+        packets(row[MAX_PAYLOAD:], first=4),
+        packets(rows_end(), first=5),
+    ]
+    [result], _ = play(client.phase.query("SELECT 1"), client.framer, pieces)
+    assert result.rows == [(bytes(MAX_PAYLOAD),)]
+
+
+def test_a_row_out_of_sequence_is_refused() -> None:
+    client = Client()
+    answer = packets(b"\x01", ID, text_row(b"1")) + packets(text_row(b"2"), rows_end(), first=5)
+    with pytest.raises(ProtocolError, match="sequence number 5 where 4 was due"):
+        play(client.phase.query("SELECT 1"), client.framer, [answer])
+
+
 def test_more_than_255_rows_go_round_the_sequence_numbers() -> None:
     rows = [text_row(b"%d" % number) for number in range(1000)]
     [result] = Client().query(*result_set([ID], rows))
@@ -263,7 +283,7 @@ def test_a_server_that_asks_for_a_local_file_gets_an_empty_packet(verdict: bytes
     with pytest.raises(NotSupportedError, match="local file '/etc/passwd'"):
         next(exchange)
     assert query == b"\x09\0\0\0\x03SELECT 1"
-    assert client.is_in_step()
+    assert client.query(*TWO_ROWS)[0].rows == [(1, "anna"), (-2, None)]
 
 
 # --- Prepared statements ----------------------------------------------------------------------------

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import date
 
 import pytest
 
 import coro
-from coro import BusyError, Coro
+from coro import BusyError, Coro, Stream, TaskGroup
 from coro.mysql import (
     Connection,
     DatabaseError,
@@ -18,11 +19,13 @@ from coro.mysql import (
     OperationalError,
     Parameter,
     ProgrammingError,
+    ProtocolError,
     Result,
     connect,
 )
 from coro.mysql.connection import STATEMENT_CACHE_SIZE
 from tests.mysql.sessions import until, with_connection
+from tests.mysql.wire import err, packet
 from tests.proxy import Proxy, through_proxy
 from tests.services import SQLServer
 
@@ -247,6 +250,62 @@ def test_two_tasks_cannot_use_a_connection_at_once(sql_database: str) -> None:
         yield from coro.task_group(both)
 
     with_connection(sql_database, body)
+
+
+def with_fake(serve: Callable[[Stream], Coro[None]], body: Callable[[Connection], Coro[None]]) -> None:
+    """Runs `body` with a connection, past its login, to a server that does what `serve(stream)` says."""
+
+    def both(group: TaskGroup) -> Coro[None]:
+        listener = coro.listen("127.0.0.1", 0)
+        connection = Connection((yield from coro.connect("127.0.0.1", listener.port)), "fake:3306")
+        stream = yield from listener.accept()
+        group.spawn(serve(stream))
+        yield from body(connection)
+        connection.close()
+        listener.close()
+
+    coro.run(coro.task_group(both))
+
+
+def test_the_server_is_told_when_a_session_ends() -> None:
+    heard: list[bytes] = []
+
+    def serve(stream: Stream) -> Coro[None]:
+        while data := (yield from stream.read()):
+            heard.append(data)
+        stream.close()
+
+    with_fake(serve, lambda connection: coro.sleep(0))
+    assert heard == [b"\x01\0\0\0\x01"]
+
+
+def test_the_last_words_of_a_server_that_ends_the_session_are_the_error() -> None:
+    def serve(stream: Stream) -> Coro[None]:
+        yield from stream.read()
+        yield from stream.write(packet(err(4031, "disconnected because of inactivity"), 0))
+        stream.close()
+
+    def body(connection: Connection) -> Coro[None]:
+        with pytest.raises(OperationalError, match="fake:3306: disconnected because of inactivity") as caught:
+            yield from connection.ping()
+        assert caught.value.code == 4031
+        assert connection.closed
+
+    with_fake(serve, body)
+
+
+def test_an_answer_out_of_protocol_closes_the_connection() -> None:
+    def serve(stream: Stream) -> Coro[None]:
+        yield from stream.read()
+        yield from stream.write(packet(b"wild", 1))
+        stream.close()
+
+    def body(connection: Connection) -> Coro[None]:
+        with pytest.raises(ProtocolError, match="fake:3306"):
+            yield from connection.ping()
+        assert connection.closed
+
+    with_fake(serve, body)
 
 
 def test_a_closed_connection_says_so(sql_database: str) -> None:

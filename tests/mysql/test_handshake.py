@@ -280,6 +280,12 @@ def test_more_data_behind_the_end_of_an_authentication_is_refused() -> None:
         log_in(WHO, greeting(plugin="caching_sha2_password"), None, b"\x01\x03", b"\x01\x03")
 
 
+def test_a_plugin_that_was_switched_away_from_says_nothing_more() -> None:
+    who = replace(WHO, private=True)
+    with pytest.raises(ProtocolError, match="was over"):
+        conversation(who, greeting(plugin="caching_sha2_password"), auth_switch("client_ed25519"), b"\x01\x04")
+
+
 # --- The password itself ----------------------------------------------------------------
 
 

@@ -130,6 +130,12 @@ def test_null_is_none_in_every_type(kind: int, charset: int) -> None:
     assert from_binary(None, kind, charset=charset) is None
 
 
+@pytest.mark.parametrize(("reader", "row"), [(TextRows, b"\x01ab"), (BinaryRows, b"\0\0\x01ab")])
+def test_a_row_longer_than_its_cells_is_refused(reader: Callable[[list[Column]], RowReader], row: bytes) -> None:
+    with pytest.raises(ProtocolError, match="longer or shorter"):
+        decoded(reader, row, c.MYSQL_TYPE_BLOB, BINARY, 0)
+
+
 # --- Dates and times -----------------------------------------------------------------------------------
 
 
@@ -345,6 +351,11 @@ class Name(str):
 )
 def test_relatives_of_a_type_arrive_as_their_base(given: Parameter, arrived: Parameter) -> None:
     assert written(given).values == [arrived]
+
+
+@pytest.mark.parametrize("value", [-(2**63), -1, 0, 2**63 - 1, 2**63, 2**64 - 1])
+def test_integers_of_64_bits_arrive_with_and_without_sign(value: int) -> None:
+    assert written(value).values == [value]
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 64, 65])

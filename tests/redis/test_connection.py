@@ -202,6 +202,21 @@ def test_peer_that_is_no_redis() -> None:
     coro.run(with_fake({b"HELLO": b"HTTP/1.1 400 Bad Request\r\n\r\n"}, body))
 
 
+def test_peer_that_answers_more_than_it_was_asked() -> None:
+    def body(fake: FakeRedis) -> Coro[None]:
+        with pytest.raises(RedisConnectionError, match="2 replies to one command"):
+            yield from Redis.from_url(fake.url).ping()
+
+    coro.run(with_fake({b"HELLO": b"%0\r\n+PONG\r\n"}, body))
+
+
+def test_what_the_server_says_out_of_band_is_no_answer_to_the_login() -> None:
+    def body(fake: FakeRedis) -> Coro[None]:
+        assert (yield from Redis.from_url(fake.url).ping())
+
+    coro.run(with_fake({b"HELLO": b">1\r\n+welcome\r\n%0\r\n", b"PING": b"+PONG\r\n"}, body))
+
+
 def test_server_that_has_too_many_clients() -> None:
     def body(fake: FakeRedis) -> Coro[None]:
         with pytest.raises(RedisConnectionError, match=f"{fake.address}: ERR max number of clients reached"):

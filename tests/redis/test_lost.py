@@ -42,7 +42,9 @@ def test_server_that_does_not_answer_in_time_loses_the_connection() -> None:
     def body(fake: FakeRedis) -> Coro[None]:
         redis = Redis.from_url(fake.url, timeout=5)
         yield from redis.ping()
-        clock.advance(7)  # idle meanwhile: nothing is late
+        for seconds in 7, 3:  # idle meanwhile: nothing is late
+            clock.advance(seconds)
+            yield from settle()
 
         def use(group: TaskGroup) -> Coro[None]:
             message = f"connection to Redis at {fake.address} was lost: GET was not answered within 5 s"
@@ -284,6 +286,30 @@ def test_server_that_is_back_is_found_again(own_redis: Callable[[], RedisServer]
         assert (yield from redis.ping())
 
     coro.run(main(), clock=clock)
+
+
+def test_pauses_are_short_again_after_a_success(
+    own_redis: Callable[[], RedisServer], attempts: list[float]
+) -> None:
+    server, clock = own_redis(), ManualClock()
+    redis = Redis.from_url(server.url())
+
+    def main() -> Coro[None]:
+        server.kill()
+        for _ in range(10):
+            yield from expect_lost(redis, "Connection refused")
+            clock.advance(1)
+        server.start()
+        yield from redis.ping()
+        server.kill()
+        yield from settle()
+        attempts.clear()
+        for _ in range(2):
+            yield from expect_lost(redis, "Connection refused")
+            clock.advance(0.06)
+
+    coro.run(main(), clock=clock)
+    assert len(attempts) == 2
 
 
 # --- Closing -----------------------------------------------------------------------------------

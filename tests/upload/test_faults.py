@@ -146,6 +146,26 @@ def test_when_nobody_can_tell_the_file_stays_until_the_next_start_decides(
     assert_rows_and_files_agree(app)
 
 
+@pytest.mark.parametrize("arrives", [True, False])
+def test_a_deletion_of_which_nobody_can_tell_is_completed_or_undone_by_the_next_start(
+    start: Start, behind_proxy: ServersBackEnd, proxy: Proxy, arrives: bool
+) -> None:
+    app = start(behind_proxy)
+    session = app.log_in()
+    upload = app.put("a", CONTENT, session).json
+    assert app.stop() == 0  # the run that stored it has ended in order: nobody looks through its files any more
+    app.start()
+    proxy.cut_before(b"DELETE FROM uploads")
+    assert app.ask("DELETE", upload["url"], session=session).status == 503
+    assert proxy.cuts == 1
+    if arrives:
+        behind_proxy.sql.sql("DELETE FROM uploads", database=behind_proxy.database)
+    assert app.stop() == 0
+    app.start()
+    assert len(app.files) == int(not arrives)
+    assert_rows_and_files_agree(app)
+
+
 # --- Disks that are full -----------------------------------------------------------------------
 
 

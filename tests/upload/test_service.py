@@ -283,7 +283,5 @@ def test_the_access_log_is_in_the_combined_format(start: Start, directory: Path)
     app.ask("GET", "/uploads?x=1", User_Agent="tester")
     assert app.stop() == 0
     last = log.read_text().splitlines()[-1]
-    assert re.fullmatch(
-        r'127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\] "GET /uploads\?x=1 HTTP/1\.1" 401 \d+ "-" "tester" .*',
-        last,
-    )
+    date = r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d \+0000\]"
+    assert re.match(rf'127\.0\.0\.1 - - {date} "GET /uploads\?x=1 HTTP/1\.1" 401 \d+ "-" "tester"', last)

@@ -1,0 +1,586 @@
+"""TCP, Unix sockets and TLS: connecting, listening, serving (coro/net.py). Streams are in test_stream.py."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+import coro
+from coro import ClosedError, Coro, EndOfStream, Listener, Stream, TaskGroup
+from coro.net import resolve
+from tests.certificates import Certificates, make_certificates
+from tests.kernel.support import on_every_selector, python, run_on
+
+T = TypeVar("T")
+
+
+def shout(stream: Stream) -> Coro[None]:
+    """Answer each line in capitals."""
+    while True:
+        line = yield from stream.read_until(b"\n")
+        yield from stream.write(line.upper())
+
+
+def with_server(
+    body: Callable[[Listener], Coro[T]],
+    listener: Listener | None = None,
+    handler: Callable[[Stream], Coro[None]] = shout,
+) -> Coro[T]:
+    """Run `body` while `handler` serves."""
+    listening = listener or coro.listen("127.0.0.1", 0)
+
+    def both(group: TaskGroup) -> Coro[T]:
+        group.spawn(coro.serve(listening, handler))
+        try:
+            return (yield from body(listening))
+        finally:
+            listening.close()
+            group.cancel()
+
+    return coro.task_group(both)
+
+
+def ask(stream: Stream, line: bytes) -> Coro[bytes]:
+    try:
+        yield from stream.write(line)
+        return (yield from stream.read_until(b"\n"))
+    finally:
+        stream.close()
+
+
+# --- TCP ------------------------------------------------------------------------------------------
+
+
+@on_every_selector
+def test_server_and_clients_talk_over_tcp(selector: Any) -> None:
+    def body(listener: Listener) -> Coro[list[bytes]]:
+        def client(number: int) -> Coro[bytes]:
+            stream = yield from coro.connect("127.0.0.1", listener.port)
+            return (yield from ask(stream, b"client %d\n" % number))
+
+        return (yield from coro.gather(*[client(number) for number in range(20)]))
+
+    assert run_on(selector, with_server(body)) == [b"CLIENT %d\n" % number for number in range(20)]
+
+
+def test_ipv6() -> Coro[None]:
+    def body(listener: Listener) -> Coro[bytes]:
+        stream = yield from coro.connect("::1", listener.port)
+        return (yield from ask(stream, b"six\n"))
+
+    assert (yield from with_server(body, coro.listen("::1", 0))) == b"SIX\n"
+
+
+def test_small_writes_are_sent_at_once() -> Coro[None]:
+    def body(listener: Listener) -> Coro[None]:
+        stream = yield from coro.connect("127.0.0.1", listener.port)
+        assert (yield from ask(stream, b"x\n")) == b"X\n"
+
+    def handler(stream: Stream) -> Coro[None]:
+        assert stream.socket.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        yield from shout(stream)
+
+    yield from with_server(body, handler=handler)
+
+
+def refused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def test_refused_connection_names_host_and_port() -> Coro[None]:
+    port = refused_port()
+    with pytest.raises(ConnectionRefusedError, match=rf"cannot connect to 127\.0\.0\.1:{port}: Connection refused"):
+        yield from coro.connect("127.0.0.1", port)
+
+
+def test_unknown_host_is_named(monkeypatch: pytest.MonkeyPatch) -> Coro[None]:
+    def unknown(*args: Any, **kwargs: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    expected = r"cannot find host 'nowhere\.example', for port 80: Name or service not known"
+    with pytest.raises(OSError, match=expected):
+        yield from coro.connect("nowhere.example", 80)
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".example", "a..b"])
+def test_what_cannot_be_the_name_of_a_host_is_an_error_like_an_unknown_one(host: str) -> Coro[None]:
+    with pytest.raises(OSError, match=f"cannot find host {host!r}, for port 80: .*label"):
+        yield from coro.connect(host, 80)
+
+
+def test_next_address_is_tried_when_the_first_refuses(monkeypatch: pytest.MonkeyPatch) -> Coro[None]:
+    def found(host: str, port: int) -> Coro[list[tuple[int, Any]]]:
+        yield from ()
+        return [(socket.AF_INET, ("127.0.0.1", closed)), (socket.AF_INET, ("127.0.0.1", port))]
+
+    closed = refused_port()
+    monkeypatch.setattr("coro.net.resolve", found)
+
+    def body(listener: Listener) -> Coro[bytes]:
+        stream = yield from coro.connect("two-addresses", listener.port)
+        return (yield from ask(stream, b"second\n"))
+
+    assert (yield from with_server(body)) == b"SECOND\n"
+
+
+def test_names_are_looked_up_outside_of_the_loops_thread(monkeypatch: pytest.MonkeyPatch) -> Coro[None]:
+    threads: list[str] = []
+    real = socket.getaddrinfo
+
+    def getaddrinfo(*args: Any, **kwargs: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    found = yield from resolve("localhost", 80)
+    assert ("127.0.0.1", 80) in [address[:2] for _, address in found]
+    assert threads == ["MainThread", "coro-worker"]  # the first only parses numbers
+    del threads[:]
+    assert (yield from resolve("127.0.0.1", 80)) == [(socket.AF_INET, ("127.0.0.1", 80))]
+    assert threads == ["MainThread"]
+
+
+def test_connect_that_is_cancelled_closes_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[coro.Socket] = []
+    real = coro.Socket.connect
+
+    def connect(self: coro.Socket, address: Any) -> Coro[None]:
+        made.append(self)
+        yield from coro.sleep_forever()
+        yield from real(self, address)
+
+    monkeypatch.setattr(coro.Socket, "connect", connect)
+
+    def main() -> Coro[None]:
+        with coro.move_on_after(0.01):
+            yield from coro.connect("127.0.0.1", 1)
+
+    coro.run(main())
+    assert [sock.fd for sock in made] == [-1]
+
+
+def test_taken_port_names_the_address() -> None:
+    listener = coro.listen("127.0.0.1", 0)
+    expected = rf"cannot listen on 127\.0\.0\.1:{listener.port}: Address already in use"
+    with pytest.raises(OSError, match=expected) as caught:
+        coro.listen("127.0.0.1", listener.port)
+    assert caught.value.errno == errno.EADDRINUSE
+    listener.close()
+
+
+def test_several_listeners_can_share_a_port() -> None:
+    first = coro.listen("127.0.0.1", 0, reuse_port=True)
+    second = coro.listen("127.0.0.1", first.port, reuse_port=True)
+    assert second.port == first.port
+    first.close()
+    second.close()
+
+
+# --- Serving ----------------------------------------------------------------------------------------------
+
+
+def test_stream_is_closed_when_its_handler_ends() -> Coro[None]:
+    def handler(stream: Stream) -> Coro[None]:
+        yield from stream.write(b"bye")
+
+    def body(listener: Listener) -> Coro[bytes]:
+        stream = yield from coro.connect("127.0.0.1", listener.port)
+        data = yield from stream.read_exactly(3)
+        rest = yield from stream.read()
+        stream.close()
+        return data + rest
+
+    assert (yield from with_server(body, handler=handler)) == b"bye"
+
+
+def test_handler_that_fails_is_logged_and_the_others_go_on(caplog: pytest.LogCaptureFixture) -> Coro[None]:
+    def handler(stream: Stream) -> Coro[None]:
+        line = yield from stream.read_until(b"\n")
+        if line == b"fail\n":
+            raise LookupError("a bug")
+        yield from stream.write(line.upper())
+
+    def body(listener: Listener) -> Coro[bytes]:
+        good = yield from coro.connect("127.0.0.1", listener.port)
+        bad = yield from coro.connect("127.0.0.1", listener.port)
+        with pytest.raises(EndOfStream):
+            yield from ask(bad, b"fail\n")
+        return (yield from ask(good, b"good\n"))
+
+    assert (yield from with_server(body, handler=handler)) == b"GOOD\n"
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.name == "coro.net"
+    assert record.exc_info is not None and isinstance(record.exc_info[1], LookupError)
+
+
+def test_client_that_goes_away_is_no_error_of_the_server(caplog: pytest.LogCaptureFixture) -> Coro[None]:
+    ended = coro.Event()
+
+    def handler(stream: Stream) -> Coro[None]:
+        try:
+            yield from shout(stream)
+        finally:
+            ended.set()
+
+    def body(listener: Listener) -> Coro[None]:
+        stream = yield from coro.connect("127.0.0.1", listener.port)
+        yield from stream.write(b"unfinished")
+        stream.close()
+        yield from ended.wait()
+
+    yield from with_server(body, handler=handler)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_cancelled_server_ends_its_handlers_and_closes_their_streams() -> Coro[None]:
+    streams: list[Stream] = []
+
+    def handler(stream: Stream) -> Coro[None]:
+        streams.append(stream)
+        yield from stream.read()
+
+    def body(group: TaskGroup) -> Coro[None]:
+        listener = coro.listen("127.0.0.1", 0)
+        server = group.spawn(coro.serve([listener], handler))
+        client = yield from coro.connect("127.0.0.1", listener.port)
+        while not streams:
+            yield from coro.sleep(0.001)
+        server.cancel()
+        with pytest.raises(coro.TaskCancelled):
+            yield from server.join()
+        assert streams[0].closed
+        assert (yield from client.read()) == b""
+        client.close()
+        listener.close()
+
+    yield from coro.task_group(body)
+
+
+def test_server_whose_listener_is_closed_ends_when_its_handlers_have_ended() -> Coro[None]:
+    def body(group: TaskGroup) -> Coro[None]:
+        listener = coro.listen("127.0.0.1", 0)
+        server = group.spawn(coro.serve(listener, shout))
+        stream = yield from coro.connect("127.0.0.1", listener.port)
+        yield from stream.write(b"before\n")
+        assert (yield from stream.read_until(b"\n")) == b"BEFORE\n"
+        listener.close()
+        assert (yield from ask(stream, b"after\n")) == b"AFTER\n"
+        yield from server.join()
+
+    yield from coro.task_group(body)
+
+
+def test_listener_that_is_closed_wakes_who_accepts() -> Coro[None]:
+    listener = coro.listen("127.0.0.1", 0)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        task = group.spawn(closed_error(listener.accept()))
+        yield from coro.checkpoint()
+        listener.close()
+        listener.close()
+        assert f"127.0.0.1:{listener.port} was closed" in (yield from task.join())
+
+    yield from coro.task_group(body)
+    with pytest.raises(ClosedError):
+        yield from listener.accept()
+
+
+def closed_error(work: Coro[Any]) -> Coro[str]:
+    with pytest.raises(ClosedError) as caught:
+        yield from work
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("code", [errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN])
+def test_connection_that_was_lost_in_the_queue_does_not_end_the_server(
+    code: int, monkeypatch: pytest.MonkeyPatch
+) -> Coro[None]:
+    failures = [OSError(code, os.strerror(code))]
+    real = socket.socket.accept
+
+    def accept(self: socket.socket) -> Any:
+        if failures:
+            raise failures.pop()
+        return real(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+
+    def body(listener: Listener) -> Coro[bytes]:
+        stream = yield from coro.connect("127.0.0.1", listener.port)
+        return (yield from ask(stream, b"next\n"))
+
+    assert (yield from with_server(body)) == b"NEXT\n"
+    assert not failures
+
+
+def test_server_without_free_descriptors_backs_off_and_recovers() -> None:
+    """In a process that may open few: it takes all of them, connects, and gives them back one by one."""
+    done = python("""
+import coro, logging, os, resource, socket
+warnings = []
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        warnings.append((coro.now(), record.getMessage()))
+
+logging.getLogger().addHandler(Handler())
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+
+def handler(stream):
+    yield from stream.write(b"hello")
+
+def body(group):
+    listener = coro.listen("127.0.0.1", 0)
+    group.spawn(coro.serve(listener, handler))
+    client = socket.socket()
+    held = []
+    try:
+        while True:
+            held.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        pass
+    client.connect(("127.0.0.1", listener.port))
+    stream = coro.Stream(coro.Socket(client))
+    while len(warnings) < 2:
+        yield from coro.sleep(0.01)
+    (first, text), (second, _) = warnings
+    print(text.replace(str(listener.port), "PORT"), second - first >= 0.1)
+    os.close(held.pop())
+    print((yield from stream.read_exactly(5)))
+    for fd in held:
+        os.close(fd)
+    group.cancel()
+
+coro.run(coro.task_group(body))
+""")
+    assert done.stdout == "cannot accept on 127.0.0.1:PORT: Too many open files; trying again True\nb'hello'\n"
+    assert done.stderr == ""
+
+
+# --- Unix sockets ---------------------------------------------------------------------------------------------
+
+
+@on_every_selector
+def test_server_and_client_talk_over_a_unix_socket(selector: Any, tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+
+    def body(listener: Listener) -> Coro[bytes]:
+        stream = yield from coro.connect_unix(path)
+        return (yield from ask(stream, b"unix\n"))
+
+    assert run_on(selector, with_server(body, coro.listen_unix(path))) == b"UNIX\n"
+    assert not os.path.exists(path)
+
+
+def test_socket_file_that_an_ended_process_left_is_replaced(tmp_path: Path) -> Coro[None]:
+    path = str(tmp_path / "socket")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(path)
+
+    def body(listener: Listener) -> Coro[bytes]:
+        stream = yield from coro.connect_unix(path)
+        return (yield from ask(stream, b"new\n"))
+
+    assert (yield from with_server(body, coro.listen_unix(path))) == b"NEW\n"
+
+
+def test_socket_file_of_a_living_process_is_not_replaced(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    listener = coro.listen_unix(path)
+    with pytest.raises(OSError, match=f"cannot listen on {path}: Address already in use"):
+        coro.listen_unix(path)
+    assert os.path.exists(path)
+    listener.close()
+
+
+def test_file_that_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("precious")
+    with pytest.raises(OSError, match="Address already in use"):
+        coro.listen_unix(str(path))
+    assert path.read_text() == "precious"
+
+
+def test_listener_whose_file_has_been_removed_can_be_closed(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    listener = coro.listen_unix(path)
+    os.unlink(path)
+    listener.close()
+    assert listener.socket.fd == -1
+
+
+def test_missing_unix_socket_is_named(tmp_path: Path) -> Coro[None]:
+    path = str(tmp_path / "socket")
+    with pytest.raises(FileNotFoundError, match=f"cannot connect to {path}: No such file or directory"):
+        yield from coro.connect_unix(path)
+
+
+@pytest.mark.parametrize("call", [coro.connect_unix, coro.listen_unix])
+def test_path_that_is_too_long_for_a_unix_socket_is_explained(call: Any) -> Coro[None]:
+    with pytest.raises(OSError, match=r"/tmp/x+: AF_UNIX path too long"):
+        yield from call("/tmp/" + "x" * 200)
+
+
+def test_client_waits_while_the_queue_of_a_unix_socket_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """connect(2) says EAGAIN then, and a selector would call the unconnected socket writable."""
+    monkeypatch.setattr("coro.net.BACK_OFF", 0.001)
+    path = str(tmp_path / "socket")
+    raw = socket.socket(socket.AF_UNIX)
+    raw.bind(path)
+    raw.listen(0)
+    listener = Listener(raw)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        clients = [group.spawn(coro.connect_unix(path)) for _ in range(4)]
+        yield from coro.sleep(0)
+        while not all(client.done or client.request for client in clients):
+            yield from coro.checkpoint()
+        assert not all(client.done for client in clients)
+        for _ in clients:
+            server = yield from listener.accept()
+            yield from server.write(b"welcome")
+            server.close()
+        for client in clients:
+            stream = yield from client.join()
+            assert (yield from stream.read_exactly(7)) == b"welcome"
+            stream.close()
+
+    coro.run(coro.task_group(body))
+    listener.close()
+
+
+# --- TLS ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture
+def serving(certificates: Certificates) -> Callable[[Stream], Coro[None]]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+
+    def handler(stream: Stream) -> Coro[None]:
+        try:
+            yield from stream.start_tls(context, server_side=True)
+        except OSError:
+            return
+        yield from shout(stream)
+
+    return handler
+
+
+Handler = Callable[[Stream], Coro[None]]
+
+
+@on_every_selector
+def test_tls_with_a_certificate_that_the_client_trusts(
+    selector: Any, certificates: Certificates, serving: Handler
+) -> None:
+    trust = ssl.create_default_context(cafile=certificates.authority)
+
+    def body(listener: Listener) -> Coro[None]:
+        for host in "localhost", "127.0.0.1":
+            stream = yield from coro.connect(host, listener.port, tls=trust)
+            assert (yield from ask(stream, b"secret\n")) == b"SECRET\n"
+        stream = yield from coro.connect("127.0.0.1", listener.port, tls=trust, server_hostname="localhost")
+        big = b"x" * 60_000 + b"\n"  # more than a record
+        assert (yield from ask(stream, big)) == big.upper()
+
+    run_on(selector, with_server(body, handler=serving))
+
+
+def test_certificate_that_is_not_trusted_is_refused_by_name(serving: Handler) -> Coro[None]:
+    def body(listener: Listener) -> Coro[None]:
+        expected = rf"cannot connect to localhost:{listener.port} with TLS: .*CERTIFICATE_VERIFY_FAILED"
+        with pytest.raises(ssl.SSLCertVerificationError, match=expected):
+            yield from coro.connect("localhost", listener.port, tls=ssl.create_default_context())
+
+    yield from with_server(body, handler=serving)
+
+
+def test_certificate_for_another_host_is_refused(certificates: Certificates, serving: Handler) -> Coro[None]:
+    trust = ssl.create_default_context(cafile=certificates.authority)
+
+    def body(listener: Listener) -> Coro[None]:
+        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+            yield from coro.connect("localhost", listener.port, tls=trust, server_hostname="example.com")
+
+    yield from with_server(body, handler=serving)
+
+
+def test_server_that_does_not_speak_tls_is_an_error_with_host_and_port() -> Coro[None]:
+    def plain(stream: Stream) -> Coro[None]:
+        yield from stream.write(b"220 hello, this is not TLS\n")
+
+    def body(listener: Listener) -> Coro[None]:
+        with pytest.raises(OSError, match=rf"cannot connect to 127\.0\.0\.1:{listener.port} with TLS: "):
+            yield from coro.connect("127.0.0.1", listener.port, tls=ssl.create_default_context())
+
+    yield from with_server(body, handler=plain)
+
+
+def test_handshake_that_is_cancelled_closes_the_connection() -> Coro[None]:
+    gone = coro.Event()
+
+    def silent(stream: Stream) -> Coro[None]:
+        while (yield from stream.read()):
+            pass
+        gone.set()
+
+    def body(listener: Listener) -> Coro[None]:
+        stream = yield from coro.connect("127.0.0.1", listener.port)
+        with coro.move_on_after(0.01) as scope:
+            yield from stream.start_tls(ssl.create_default_context(), server_hostname="localhost")
+        assert scope.cancelled_caught
+        assert stream.closed
+        yield from gone.wait()
+
+    yield from with_server(body, handler=silent)
+
+
+def test_bytes_sent_ahead_of_the_handshake_are_not_taken_for_protected_ones(certificates: Certificates) -> Coro[None]:
+    def injecting(stream: Stream) -> Coro[None]:
+        yield from stream.write(b"go ahead\ninjected")
+        yield from stream.read()
+
+    def body(listener: Listener) -> Coro[None]:
+        stream = yield from coro.connect("127.0.0.1", listener.port)
+        assert (yield from stream.read_until(b"\n")) == b"go ahead\n"
+        with pytest.raises(ssl.SSLError, match="ahead of the TLS handshake"):
+            yield from stream.start_tls(ssl.create_default_context(), server_hostname="localhost")
+        assert stream.closed
+
+    yield from with_server(body, handler=injecting)
+
+
+def test_tls_reader_that_never_has_to_wait_lets_others_run(certificates: Certificates, serving: Handler) -> Coro[None]:
+    """One record holds thousands of reads, which the selector cannot see."""
+    trust = ssl.create_default_context(cafile=certificates.authority)
+
+    def body(listener: Listener) -> Coro[None]:
+        stream = yield from coro.connect("localhost", listener.port, tls=trust)
+        line = b"x" * 9_999 + b"\n"
+        yield from stream.write(line)
+        got = b""
+        while len(got) < len(line):
+            got += yield from stream.read(10)
+        assert got == line.upper()
+        stream.close()
+
+    yield from with_server(body, handler=serving)
