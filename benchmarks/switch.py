@@ -29,8 +29,8 @@ def measure(options: Options) -> Iterator[Report]:
     repeats = options.pick(5, 2)
     report = Report(
         "Task switch",
-        f"{TASKS:,} tasks give way in turn; best of {repeats} runs, each a process of its own on one core.",
-        [Column("ns per switch")],
+        f"{TASKS:,} tasks give way in turn; CPU time, best of {repeats} runs, each a process of its own.",
+        [Column("CPU ns per switch")],
     )
     for repeat in range(repeats):  # all peers, then all again: what disturbs the machine meets them alike
         progress(f"switch: run {repeat + 1} of {repeats}")

@@ -28,7 +28,7 @@ import sys
 import tempfile
 import tokenize
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -38,16 +38,16 @@ import coro
 from coro.undriven import Function, bodies, mistake, shown
 
 CLEAN, FOUND, NOT_CHECKED = 0, 1, 2
-CACHE = ".mypy_cache/coro-check"  # mypy's cache of its own runs is of other sources: the two must not meet
 
 PLAIN = {"bool", "bytearray", "bytes", "dict", "float", "frozenset", "int", "list", "set", "str", "tuple"}
+REPEATABLE = ast.Name | ast.Attribute | ast.Subscript | ast.Call | ast.Constant | ast.expr_context  # on one line
 SEES_ALL_NAMES = {"locals", "vars", "eval", "exec"}
 
-COROUTINE = re.compile(r"(typing\.)?Generator\[coro\.task\.Request, .*\]")
+COROUTINE = re.compile(r"(typing\.)?Generator\[(coro\.task\.Request|Any), .*\]")
 CHECKPOINT = re.compile(r"[tT]uple\[coro\.task\.Request\]")
 REVEALED = re.compile(r'Revealed type is "[tT]uple\[(?P<type>.*), Literal\[(?P<number>\d+)\]\?\]"')
-CONDITION = re.compile(r'"(?P<function>[^"]*)" returns "Generator\[Request, [^"]*" which does not implement __bool__')
-IGNORE = re.compile(rb"#(\s*)type:(\s*)ignore")
+CONDITION = re.compile(r'"(?P<function>[^"]*)" returns "Generator\[(Request|Any), [^"]*" which does not implement __bool__')
+IGNORE = re.compile(rb"#(?=\s*type:\s*ignore)")
 
 
 class NotChecked(coro.CoroError):
@@ -74,9 +74,13 @@ class Question:
     message: str  # what is wrong, if the call's value is a `Coro`
 
     @property
-    def holder(self) -> ast.expr | None:
-        """What the call may have been handed its value by, as in `jobs.pop(key)`."""
-        return self.call.func.value if isinstance(self.call.func, ast.Attribute) else None
+    def holder(self) -> str | None:
+        """What the value may have been taken out of, as `jobs` in `jobs.pop(key)`."""
+        if isinstance(self.call.func, ast.Attribute):
+            whole = self.call.func.value
+            if all(isinstance(node, REPEATABLE) for node in ast.walk(whole)):
+                return ast.unparse(whole)
+        return None
 
 
 def main(paths: Sequence[str]) -> int:
@@ -86,41 +90,45 @@ def main(paths: Sequence[str]) -> int:
     """
     try:
         files = list(_files(paths))
-        findings = check(files)
+        findings, gaps = check(files)
     except NotChecked as reason:
         print(f"coro: {reason}", file=sys.stderr)
         return NOT_CHECKED
     for finding in findings:
         print(finding)
-    print(f"coro: {len(findings)} found, {len(files)} files checked", file=sys.stderr)
+    for gap in gaps:
+        print(f"coro: {gap}", file=sys.stderr)
+    print(f"coro: {len(files)} checked, {len(findings) or 'nothing'} found", file=sys.stderr)
     return FOUND if findings else CLEAN
 
 
-def check(files: Sequence[str]) -> list[Finding]:
-    """The mistakes in these source files, by file and line. `NotChecked` when mypy cannot be asked."""
+def check(files: Sequence[str]) -> tuple[list[Finding], list[str]]:
+    """The mistakes in these source files, and in words what could not be judged. `NotChecked` without mypy's help."""
     if find_spec("mypy") is None:
         raise NotChecked("`coro check` needs mypy: install it next to coro, with `python -m pip install mypy`")
-    questions: list[Question] = []
-    places: list[tuple[str, int]] = []  # of each question
+    asked: list[tuple[str, Question]] = []
     with tempfile.TemporaryDirectory(prefix="coro-check-") as folder:
-        command = [*_MYPY, "--cache-dir", CACHE]
-        for n, path in enumerate(files):
+        shadows: list[str] = []
+        for path in files:
             source, encoding = _read(path)
-            asked = _questions(_parse(source, path))
-            if asked:
-                shadow = Path(folder, f"{n}.py")
-                shadow.write_text(_shadow(source, asked, len(questions)), encoding=encoding)
-                command += ["--shadow-file", path, str(shadow)]
-            questions += asked
-            places += [(path, question.call.lineno) for question in asked]
-        answers = _ask([*command, "--", *files]) if files else []
+            questions = _questions(_parse(source, path))
+            if questions:
+                shadow = Path(folder, f"{len(asked)}.py")
+                shadow.write_text(_shadow(source, questions, len(asked)), encoding=encoding)
+                shadows += ["--shadow-file", path, str(shadow)]
+                asked += [(path, question) for question in questions]
+        messages = _ask([*MYPY, *shadows, "--", *files]) if files else []
 
-    types, holders, findings = _answers(answers)
-    for number, question in enumerate(questions):
-        held_by = " ".join(holders[number])
-        if any(_undriven(kind, held_by) for kind in types[number]):
-            findings.add(Finding(*places[number], question.message))
-    return sorted(findings)
+    types, holders = _types(messages)
+    findings = {
+        Finding(path, question.call.lineno, question.message)
+        for number, (path, question) in enumerate(asked)
+        if any(_undriven(kind, " ".join(holders[number])) for kind in types[number])
+    }
+    known = {os.path.realpath(path): path for path in files}
+    findings.update(_conditions(messages, known))
+    answered = {asked[number][0] for number in types if types[number]}
+    return sorted(findings), [*_not_found(messages, known), *_passed_over({path for path, _ in asked} - answered)]
 
 
 # --- Files ------------------------------------------------------------------------------
@@ -171,7 +179,6 @@ def _parse(source: str, path: str) -> ast.Module:
 def _questions(tree: ast.Module) -> list[Question]:
     questions: list[Question] = []
     for body, function in bodies(tree):
-        read = _names_read(function) if function is not None else None
         for statement in body:
             match statement:
                 case ast.Expr(ast.Yield(ast.Call() as call)) | ast.Assign(value=ast.Yield(ast.Call() as call)):
@@ -181,7 +188,7 @@ def _questions(tree: ast.Module) -> list[Question]:
                     for call in _dropped(value):
                         questions.append(Question(call, mistake(shown(call), function is not None)))
                 case ast.Assign([ast.Name(name)], ast.Call() as call):
-                    if read is not None and name not in read and not name.startswith("_"):
+                    if function is not None and not name.startswith("_") and not _is_read(name, function):
                         mend = f"write `{name} = yield from {shown(call)}`"
                         questions.append(Question(call, f"{shown(call)} is never driven, {name} never read: {mend}"))
                 case ast.Return(ast.Call() as call):
@@ -210,16 +217,15 @@ def _dropped(value: ast.expr) -> Iterator[ast.Call]:
             yield from _dropped(element)
 
 
-def _names_read(function: Function) -> set[str] | None:
-    """The names that a function, and those inside it, do more with than to assign them; None for all names."""
-    names: set[str] = set()
+def _is_read(name: str, function: Function) -> bool:
+    """Does the function, or one inside it, do more with the name than to assign it?"""
     for node in ast.walk(function):
         match node:
-            case ast.Name(name, ast.Load() | ast.Del()):
-                names.add(name)
-            case ast.Global(shared) | ast.Nonlocal(shared):
-                names.update(shared)
-    return None if names & SEES_ALL_NAMES else names
+            case ast.Name(used, ast.Load() | ast.Del()) if used == name or used in SEES_ALL_NAMES:
+                return True
+            case ast.Global(names) | ast.Nonlocal(names) if name in names:
+                return True
+    return False
 
 
 def _coro_result(function: Function) -> ast.expr | None:
@@ -255,10 +261,14 @@ def _is_generator(function: Function) -> bool:
 
 # --- Asking mypy ------------------------------------------------------------------------
 
-_MYPY = [
-    *(sys.executable, "-m", "mypy", "--output", "json", "--no-error-summary"),
-    *("--check-untyped-defs", "--enable-error-code", "truthy-bool"),
+# Its cache is its own: mypy's cache of ordinary runs is of other sources. `-P`: no module of the working directory
+# takes the place of one that mypy imports.
+MYPY = [
+    *(sys.executable, "-P", "-m", "mypy", "--output", "json", "--no-error-summary"),
+    *("--check-untyped-defs", "--enable-error-code", "truthy-bool", "--cache-dir", ".mypy_cache/coro-check"),
 ]
+
+Message = dict[str, Any]
 
 
 def _shadow(source: str, questions: Iterable[Question], number: int) -> str:
@@ -270,30 +280,26 @@ def _shadow(source: str, questions: Iterable[Question], number: int) -> str:
         assert call.end_lineno is not None and call.end_col_offset is not None
         before, after = "reveal_type((", f", {2 * n}))"
         if holder is not None:
-            before, after = f"({before}", f"{after}, reveal_type(({ast.unparse(holder)}, {2 * n + 1})))"
+            before, after = f"({before}", f"{after}, reveal_type(({holder}, {2 * n + 1})))"
         edits.append((call.lineno - 1, call.col_offset, before))
         edits.append((call.end_lineno - 1, call.end_col_offset, after))
         for line in range(call.lineno - 1, call.end_lineno):  # `type: ignore` would silence the answer
-            lines[line] = IGNORE.sub(rb"#\1type:\2Ignore", lines[line])
+            lines[line] = IGNORE.sub(b"##", lines[line])
     for line, column, text in sorted(edits, reverse=True):  # from the end, so that columns stay true
         lines[line] = lines[line][:column] + text.encode() + lines[line][column:]
     return b"".join(lines).decode()
 
 
-def _ask(command: Sequence[str]) -> list[dict[str, Any]]:
+def _ask(command: Sequence[str]) -> list[Message]:
     """Run mypy; what it has to say. `NotChecked` when it gives up."""
     done = subprocess.run(command, env=_environment(), capture_output=True, text=True)
-    said: list[dict[str, Any]] = []
-    other: list[str] = done.stderr.splitlines()
-    for line in done.stdout.splitlines():
-        if line.startswith("{"):
-            said.append(json.loads(line))
-        else:
-            other.append(line)
+    lines = done.stdout.splitlines()
+    messages: list[Message] = [json.loads(line) for line in lines if line.startswith("{")]
     if done.returncode not in (0, 1):
-        blocking = [f"{message['file']}:{message['line']}: {message['message']}" for message in said]
-        raise NotChecked(f"mypy gave up: {(other + blocking + ['no reason given'])[0]}")
-    return said
+        reasons = [f"{message['file']}:{message['line']}: {message['message']}" for message in messages]
+        reasons += [*reversed(done.stderr.splitlines()), *lines, f"exit code {done.returncode}"]
+        raise NotChecked(f"mypy gave up: {reasons[0]}")
+    return messages
 
 
 def _environment() -> dict[str, str]:
@@ -305,22 +311,39 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "MYPYPATH": f"{path}{os.pathsep}{root}" if path else str(root)}
 
 
-def _answers(
-    messages: Iterable[dict[str, Any]],
-) -> tuple[dict[int, list[str]], dict[int, list[str]], set[Finding]]:
-    """By the number of the question: the types of the call, those of its holder; and what mypy itself found."""
+# --- Reading the answers ----------------------------------------------------------------
+
+
+def _types(messages: Iterable[Message]) -> tuple[dict[int, list[str]], dict[int, list[str]]]:
+    """By the number of the question, the types of the call, and of what its value may have been taken out of."""
     types: dict[int, list[str]] = defaultdict(list)
     holders: dict[int, list[str]] = defaultdict(list)
-    findings: set[Finding] = set()
     for message in messages:
-        if revealed := REVEALED.fullmatch(message["message"]):
-            number, of_holder = divmod(int(revealed["number"]), 2)
-            (holders if of_holder else types)[number].append(revealed["type"])
-        elif message["code"] == "truthy-bool" and (condition := CONDITION.match(message["message"])):
-            call = f"{condition['function'].rpartition('.')[2]}(...)"
+        if answer := REVEALED.fullmatch(message["message"]):
+            number, of_holder = divmod(int(answer["number"]), 2)
+            (holders if of_holder else types)[number].append(answer["type"])
+    return types, holders
+
+
+def _conditions(messages: Iterable[Message], known: Mapping[str, str]) -> Iterator[Finding]:
+    for message in messages:
+        path = known.get(os.path.realpath(message["file"]))
+        if path is not None and (found := CONDITION.match(message["message"])):
+            call = f"{found['function'].rpartition('.')[2]}(...)"
             text = f"{call} is never driven, and as a condition always true: write `(yield from {call})`"
-            findings.add(Finding(message["file"], message["line"], text))
-    return types, holders, findings
+            yield Finding(path, message["line"], text)
+
+
+def _not_found(messages: Iterable[Message], known: Mapping[str, str]) -> Iterator[str]:
+    for message in messages:
+        path = known.get(os.path.realpath(message["file"]))
+        if path is not None and message["code"] == "import-not-found" and message["severity"] == "error":
+            yield f"{path}:{message['line']}: calls into this module are not judged: {message['message']}"
+
+
+def _passed_over(paths: Iterable[str]) -> Iterator[str]:
+    for path in sorted(paths):
+        yield f"{path}: not judged: mypy says nothing of this file (`ignore_errors` in its configuration?)"
 
 
 def _undriven(kind: str, held_by: str) -> bool:

@@ -28,10 +28,11 @@ from urllib.parse import parse_qs, quote, urlsplit
 from apps.upload.accounts import Accounts
 from apps.upload.storage import Storage, TooLarge
 from apps.upload.store import (
+    FULL,
     MAX_TOKEN_LENGTH,
     SESSION_TIME,
-    DiskFull,
     Metadata,
+    NoRoom,
     OutcomeUnknown,
     Sessions,
     StoreDown,
@@ -100,7 +101,9 @@ class UploadHandlers:
             raise HTTPError(503, f"{error.server} does not answer; try again later", [("Retry-After", "1")]) from None
         except TooLarge as error:
             raise HTTPError(413, str(error)) from None
-        except DiskFull as error:
+        except (NoRoom, OSError) as error:
+            if isinstance(error, OSError) and error.errno not in FULL:
+                raise
             logger.warning("%s", error)
             raise HTTPError(507, "the disk is full") from None
 
@@ -137,7 +140,7 @@ class UploadHandlers:
         """Write the rows of whole files. If that fails, remove the files; but never one that may have a row."""
         try:
             yield from self.metadata.add_uploads(uploads)
-        except (StoreDown, DiskFull) as error:
+        except (StoreDown, NoRoom) as error:
             if isinstance(error, OutcomeUnknown):
                 self.storage.undecided = True
             else:

@@ -15,6 +15,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import coro
+from apps.upload.rows import RowWriter
 from apps.upload.store import SESSION_TIME, NameTaken, OutcomeUnknown, StoreDown, Upload, User, new_token
 from coro import Coro
 from coro.mysql import Error, IntegrityError, OperationalError, Pool
@@ -95,6 +96,7 @@ class MySQLMetadata:
 
     def __init__(self, url: str) -> None:
         self._pool = Pool(url, size=POOL_SIZE)
+        self._row_writer = RowWriter(self._insert)
         parts = urlsplit(url)
         self._identity = f"mysql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
@@ -122,6 +124,11 @@ class MySQLMetadata:
         return bool((yield from self._ask(self._pool.fetch_all("SELECT 1 FROM users LIMIT 1"))))
 
     def add_uploads(self, uploads: Sequence[Upload]) -> Coro[None]:
+        if len(uploads) == 1:
+            return self._row_writer.add(uploads[0])
+        return self._insert(uploads)
+
+    def _insert(self, uploads: Sequence[Upload]) -> Coro[None]:
         sql = _insert_of(len(uploads))
         values = [value for upload in uploads for value in upload[:6]]
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import coro
-from apps.upload.store import SESSION_TIME, DiskFull, NameTaken, StoreDown, Upload, User, new_token
+from apps.upload.store import SESSION_TIME, NameTaken, NoRoom, StoreDown, Upload, User, new_token
 from coro import Coro, CoroError
 
 Rows = list[tuple[Any, ...]]
@@ -182,5 +182,5 @@ class SqliteStore:
 
     def _failure(self, error: sqlite3.Error) -> CoroError:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
-            return DiskFull(f"no room left to write {self._path}")
+            return NoRoom(f"no room left to write {self._path}")
         return StoreDown("SQLite", f"{self._path}: {error}")

@@ -13,7 +13,6 @@ wait, the descriptor of its file. A fast one borrows a large buffer: few system 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -26,12 +25,10 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import coro
-from apps.upload.store import DiskFull
 from coro import Coro, CoroError
 
 RUNS, FILES, PART, DELETED = "runs", "files", ".part", ".deleted"
 FILES_PER_DIRECTORY = 10_000
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 PIECE_SIZE = 65536  # bytes asked for at once while an upload is slow; without fsync, also what is written in place
 BUFFER_SIZE = 1 << 20  # bytes of a buffer of a fast upload
@@ -105,8 +102,8 @@ class Storage:
         os.close(self._lock)
 
     def store(self, body: Body) -> Coro[StoredFile]:
-        """The whole body as a file. Suspends. `TooLarge`, `DiskFull`, OSError, and what reading it raises; nothing
-        is left then.
+        """The whole body as a file. Suspends. `TooLarge`, OSError (of `FULL`, when there is no room), and what
+        reading the body raises; nothing is left then.
         """
         part = self._new_part()
         try:
@@ -288,20 +285,15 @@ class _Part:
     # Blocking, and so in a thread unless durability is left to the operating system and the data are few:
 
     def _append(self, data: bytes | memoryview) -> None:
-        try:
-            self._open()
-            while True:
-                written = os.pwrite(self.fd, data, self.size)
-                self.size += written
-                if self.digest is not None:
-                    self.digest.update(data[:written])
-                if written == len(data):
-                    return
-                data = memoryview(data)[written:]
-        except OSError as error:
-            if error.errno in FULL:
-                raise DiskFull(f"no room left to write {self._absolute}: {error.strerror}") from None
-            raise
+        self._open()
+        while True:
+            written = os.pwrite(self.fd, data, self.size)
+            self.size += written
+            if self.digest is not None:
+                self.digest.update(data[:written])
+            if written == len(data):
+                return
+            data = memoryview(data)[written:]
 
     def _complete(self) -> None:
         path = self._absolute

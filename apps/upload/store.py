@@ -7,6 +7,7 @@ is chosen by the app, so that writing it twice cannot make two.
 
 from __future__ import annotations
 
+import errno
 import secrets
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -14,6 +15,7 @@ from typing import NamedTuple, Protocol
 from coro import Coro, CoroError
 
 SESSION_TIME = 7 * 24 * 3600  # seconds that a login lasts
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that tell of a full disk
 MAX_TOKEN_LENGTH = 128  # of a session cookie; a longer one is none of ours
 
 
@@ -23,13 +25,14 @@ class StoreDown(CoroError):
     def __init__(self, server: str, reason: object) -> None:
         super().__init__(f"{server}: {reason}")
         self.server = server
+        self.reason = reason
 
 
 class OutcomeUnknown(StoreDown):
     """The connection was lost before the answer came: what was asked may have been done."""
 
 
-class DiskFull(CoroError):
+class NoRoom(CoroError):
     """There is no room left for what was to be written; nothing of it is kept."""
 
 

@@ -1,4 +1,4 @@
-"""python -m benchmarks.peers.switching PEER TASKS ROUNDS: seconds per task switch, as JSON.
+"""python -m benchmarks.peers.switching PEER TASKS ROUNDS: CPU seconds per task switch, as JSON.
 
 Every task gives way ROUNDS times, and each time every other task runs before it is its turn again. The clock
 runs from the first task's first turn to the last task's last, so that making and ending tasks is not counted.
@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import coro
@@ -22,10 +22,10 @@ Clock = list[float]  # when each task began and ended
 
 def with_coro(tasks: int, rounds: int, clock: Clock) -> None:
     def work() -> Coro[None]:
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             yield from coro.checkpoint()
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     def main() -> Coro[None]:
         yield from coro.gather(*(work() for _ in range(tasks)))
@@ -37,10 +37,10 @@ def with_asyncio(tasks: int, rounds: int, clock: Clock, new_loop: Callable[[], A
     import asyncio
 
     async def work() -> None:
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             await asyncio.sleep(0)
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     async def main() -> None:
         await asyncio.gather(*(work() for _ in range(tasks)))
@@ -59,10 +59,10 @@ def with_trio(tasks: int, rounds: int, clock: Clock) -> None:
     import trio
 
     async def work() -> None:
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             await trio.lowlevel.checkpoint()
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     async def main() -> None:
         async with trio.open_nursery() as nursery:
@@ -76,10 +76,10 @@ def with_curio(tasks: int, rounds: int, clock: Clock) -> None:
     import curio
 
     async def work() -> None:
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             await curio.sleep(0)
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     async def main() -> None:
         async with curio.TaskGroup() as group:
@@ -93,10 +93,10 @@ def with_tinyio(tasks: int, rounds: int, clock: Clock) -> None:
     import tinyio
 
     def work() -> Generator[Any, Any, None]:
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             yield
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     def main() -> Generator[Any, Any, None]:
         yield [work() for _ in range(tasks)]
@@ -108,10 +108,10 @@ def with_gevent(tasks: int, rounds: int, clock: Clock) -> None:
     import gevent
 
     def work() -> None:
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             gevent.sleep(0)
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     gevent.joinall([gevent.spawn(work) for _ in range(tasks)])
 
@@ -122,10 +122,10 @@ def with_greenlet(tasks: int, rounds: int, clock: Clock) -> None:
 
     def work(following: int) -> None:
         getcurrent().parent.switch()  # started one by one from outside: none is inside of another's start
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             ring[following].switch()
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     ring = [greenlet(work) for _ in range(tasks)]
     for number, member in enumerate(ring):
@@ -138,10 +138,10 @@ def with_generator(tasks: int, rounds: int, clock: Clock) -> None:
     """No loop either: the least that a switch between generators can cost."""
 
     def work() -> Generator[None, None, None]:
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             yield
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     sends = [work().send for _ in range(tasks)]
     for _ in range(rounds):
@@ -160,12 +160,12 @@ def with_threads(tasks: int, rounds: int, clock: Clock) -> None:
 
     def work(own: threading.Lock, following: threading.Lock) -> None:
         own.acquire()
-        clock.append(perf_counter())
+        clock.append(process_time())
         for _ in range(rounds):
             following.release()
             own.acquire()
         following.release()
-        clock.append(perf_counter())
+        clock.append(process_time())
 
     threading.stack_size(64 * 1024)
     pairs = zip(turns, turns[1:] + turns[:1], strict=True)

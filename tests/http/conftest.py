@@ -1,4 +1,4 @@
-"""Servers for the tests of `coro.http`. What the server logs as a warning or an error fails the test, unless it asked for it."""
+"""Servers for the tests of `coro.http`. A warning or an error that one logs fails the test, unless it takes it out."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ from tests.http.serving import Service
 Serve = Callable[..., Service]
 
 
+class Collector(logging.Handler):
+    """Keeps the records."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @pytest.fixture
-def logged(caplog: pytest.LogCaptureFixture) -> Iterator[list[logging.LogRecord]]:
+def logged() -> Iterator[list[logging.LogRecord]]:
     """What the project logs from level WARNING on. A test takes out what it expects."""
-    records: list[logging.LogRecord] = []
-    handler = logging.Handler(logging.WARNING)
-    handler.emit = records.append  # type: ignore[method-assign]
+    collector = Collector()
     logger = logging.getLogger("coro")
-    logger.addHandler(handler)
-    yield records
-    logger.removeHandler(handler)
-    assert not [record.getMessage() for record in records]
+    logger.addHandler(collector)
+    yield collector.records
+    logger.removeHandler(collector)
+    assert not [record.getMessage() for record in collector.records]
 
 
 @pytest.fixture

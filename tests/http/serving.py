@@ -10,9 +10,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar
 
 import coro
 from coro.http import AccessLog, Handler, Limits, Request, Response, Server
@@ -34,14 +35,15 @@ class Clock:
         return self.seconds
 
 
-class Answer(NamedTuple):
+@dataclass
+class Answer:
     """What a client has received."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
 
-    def __getitem__(self, name: Any) -> Any:
+    def __getitem__(self, name: str) -> str:
         """The only field of that name; "" when there is none."""
         values = [value for known, value in self.headers if known.lower() == name]
         assert len(values) <= 1, f"{name} comes {len(values)} times"
@@ -91,9 +93,9 @@ class Client:
         status, headers = self.head()
         assert status >= 200, "an interim answer"
         answer = Answer(status, headers, b"")
-        if head or status in (204, 304):
-            return answer
-        return answer._replace(body=b"".join(self._body(answer)))
+        if not head and status not in (204, 304):
+            answer.body = b"".join(self._body(answer))
+        return answer
 
     def _body(self, answer: Answer) -> Iterator[bytes]:
         if answer["transfer-encoding"] == "chunked":
@@ -139,7 +141,7 @@ class Service:
         self._path = path
         self._clients: list[Client] = []
         self._started: Future[None] = Future()
-        self._ended: Future[None] = Future()
+        self._ended: Future[Any] = Future()
         self._thread = threading.Thread(target=self._run, name="server")
         self._thread.start()
         self._started.result(PATIENCE)
@@ -177,8 +179,8 @@ class Service:
         return self.client().ask(data)
 
     def call(self, function: Callable[[], T]) -> T:
-        """`function()` in the server's thread, between two steps of tasks."""
-        future: Future[T] = Future()
+        """`function()` in the server's thread, between two steps of tasks; its result."""
+        future: Future[Any] = Future()
 
         def perform() -> None:
             try:
@@ -187,7 +189,10 @@ class Service:
                 future.set_exception(error)
 
         self._loop.post(perform)
-        return future.result(PATIENCE)
+        wait((future, self._ended), PATIENCE, FIRST_COMPLETED)
+        assert future.done(), "the server has ended" if self.ended() else "the server hangs"
+        result: T = future.result()
+        return result
 
     def until(self, condition: Callable[[], object]) -> None:
         """Wait until the server's state is so."""
@@ -212,13 +217,12 @@ class Service:
         self.until(lambda: not self.server.connections)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Let time pass. What is due happens soon after."""
 
         def move() -> None:
             self._clock.seconds += seconds
 
         self.call(move)
-        self.call(lambda: None)  # timers have fired
 
     def stop(self, grace: float = 0.0) -> None:
         self.call(lambda: self.server.stop(grace))

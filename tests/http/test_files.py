@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coro.http import FileResponse, HTTPError, Limits, Request, Response
+from coro.http import FileResponse, HTTPError, Limits, Request
 from coro.task import Coro
 from tests.http.conftest import Serve
 from tests.http.serving import Service, get
@@ -220,12 +220,3 @@ def test_file_that_becomes_shorter_ends_the_connection(
     os.truncate(path, 0)
     assert len(client.rest()) < 32 * MIB
     assert logged.pop().getMessage() == "GET /large failed"
-
-
-def test_answer_that_is_never_sent_can_be_closed(serve: Serve, file: Path) -> None:
-    def handle(request: Request) -> Coro[Response]:
-        response = yield from FileResponse.open(request, str(file))
-        response.close()
-        return Response(204)
-
-    assert serve(handle).ask(get("/file")).status == 204

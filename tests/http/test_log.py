@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import coro
-from coro.http import AccessLog, HTTPError, Limits, Request, Response, StreamResponse
+from coro.http import AccessLog, Answer, HTTPError, Limits, Request, Response, StreamResponse
 from coro.http.log import FLUSH_TIME
 from coro.task import Coro
 from tests.http.conftest import Serve
@@ -44,7 +44,7 @@ def log() -> Log:
     return Log()
 
 
-def logged_for(serve: Serve, log: Log, handler: Callable[[Request], Coro[object]], *data: bytes) -> list[dict[str, str]]:
+def lines_for(serve: Serve, log: Log, handler: Callable[[Request], Coro[Answer]], *data: bytes) -> list[dict[str, str]]:
     """The lines for these requests on one connection."""
     service = serve(handler, access_log=log.log)
     client = service.client()
@@ -56,7 +56,7 @@ def logged_for(serve: Serve, log: Log, handler: Callable[[Request], Coro[object]
 
 def test_line_has_all_fields(serve: Serve, log: Log) -> None:
     data = get("/a?b=c", "Referer: http://x/\r\nUser-Agent: curl/8\r\n")
-    (line,) = logged_for(serve, log, hello, data)
+    (line,) = lines_for(serve, log, hello, data)
     assert line.pop("date")
     assert line == {
         "host": "127.0.0.1", "request": "GET /a?b=c HTTP/1.1", "status": "200", "size": "6",
@@ -65,7 +65,7 @@ def test_line_has_all_fields(serve: Serve, log: Log) -> None:
 
 
 def test_missing_fields_are_dashes(serve: Serve, log: Log) -> None:
-    (line,) = logged_for(serve, log, hello, get(method="HEAD"))
+    (line,) = lines_for(serve, log, hello, get(method="HEAD"))
     assert (line["size"], line["referer"], line["agent"]) == ("-", "-", "-")
 
 
@@ -96,7 +96,7 @@ def test_bytes_of_a_streamed_body_are_counted(serve: Serve, log: Log) -> None:
         yield from ()
         return StreamResponse(write_body)
 
-    (line,) = logged_for(serve, log, handle, get())
+    (line,) = lines_for(serve, log, handle, get())
     assert line["size"] == "7"
 
 
@@ -105,7 +105,7 @@ def test_errors_have_their_status(serve: Serve, log: Log, logged: list[logging.L
         yield from ()
         raise HTTPError(404) if request.path == "/missing" else KeyError
 
-    lines = logged_for(serve, log, handle, get("/missing"), get("/broken"))
+    lines = lines_for(serve, log, handle, get("/missing"), get("/broken"))
     assert [line["status"] for line in lines] == ["404", "500"]
     logged.clear()
 
@@ -122,17 +122,17 @@ def test_errors_have_their_status(serve: Serve, log: Log, logged: list[logging.L
     ],
 )
 def test_what_the_client_sent_cannot_end_its_field(serve: Serve, log: Log, field: str, text: str) -> None:
-    (line,) = logged_for(serve, log, hello, get("/", f"Referer: {field}\r\nUser-Agent: {field}\r\n"))
+    (line,) = lines_for(serve, log, hello, get("/", f"Referer: {field}\r\nUser-Agent: {field}\r\n"))
     assert (line["referer"], line["agent"], line["status"]) == (text, text, "200")
 
 
 def test_what_the_client_sent_cannot_end_its_request_line(serve: Serve, log: Log) -> None:
-    (line,) = logged_for(serve, log, hello, get('/"\\'))
+    (line,) = lines_for(serve, log, hello, get('/"\\'))
     assert line["request"] == r"GET /\"\\ HTTP/1.1"
 
 
 def test_refused_bytes_have_a_line(serve: Serve, log: Log) -> None:
-    (line,) = logged_for(serve, log, hello, b"junk\r\n\r\n")
+    (line,) = lines_for(serve, log, hello, b"junk\r\n\r\n")
     assert (line["host"], line["request"], line["status"], line["seconds"]) == ("127.0.0.1", "-", "400", "-")
     assert int(line["size"]) > 0
 
@@ -165,6 +165,7 @@ def test_client_that_went_away_has_a_line_with_499(serve: Serve, log: Log) -> No
     service = serve(echo, access_log=log.log)
     client = service.client()
     client.send(put(b"a", length=3))
+    service.until_deadline()
     client.close()
     service.until_no_connection()
     service.advance(FLUSH_TIME)

@@ -302,6 +302,9 @@ corpus = st.sampled_from(
 )
 
 
+damage = st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b"0", b":", b"\0", HOST])
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> bytes:
     """Some vectors in a row, damaged here and there."""
@@ -309,7 +312,7 @@ def mutated(draw: st.DrawFn) -> bytes:
     for _ in range(draw(st.integers(0, 4))):
         place = draw(st.integers(0, len(data)))
         length = draw(st.integers(0, 3))
-        data[place : place + length] = draw(st.sampled_from([b"", b"\r", b"\n", b"\r\n", b" ", b"0", b":", b"\0", HOST]))
+        data[place : place + length] = draw(damage)
     return bytes(data)
 
 

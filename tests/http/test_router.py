@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coro.http import HTTPError, Request, Response, Router
+from coro.http import Handler, HTTPError, Request, Response, Router
 from coro.task import Coro
 from tests.http.conftest import Serve
 from tests.http.serving import get
@@ -22,7 +22,7 @@ def params(request: Request) -> Coro[Response]:
     return Response.json(dict(request.params))
 
 
-def saying(text: str) -> object:
+def saying(text: str) -> Handler:
     def handle(request: Request) -> Coro[Response]:
         yield from ()
         return Response(200, text)
@@ -37,7 +37,7 @@ def router() -> Router:
         ("GET", "/"), ("GET", "/files"), ("POST", "/files"), ("GET", "/files/new"), ("GET", "/files/{id}"),
         ("DELETE", "/files/{id}"), ("PUT", "/files/{name}/text"), ("PATCH", "/files/{other}"),
     ):  # fmt: skip
-        router.add(method, path, saying(f"{method} {path}"))  # type: ignore[arg-type]
+        router.add(method, path, saying(f"{method} {path}"))
     return router
 
 
@@ -59,7 +59,9 @@ def test_finds_the_handler(serve: Serve, router: Router, method: str, target: st
     assert serve(router.handle).ask(get(target, method=method)).body == route.encode()
 
 
-@pytest.mark.parametrize("target", ["/file", "/files/", "/files/7/", "/files/7/8", "//files", "/Files", "/files/7/text/8"])
+@pytest.mark.parametrize(
+    "target", ["/file", "/files/", "/files/7/", "/files/7/8", "//files", "/Files", "/files/7/text/8"]
+)
 def test_unknown_path_is_404(serve: Serve, router: Router, target: str) -> None:
     answer = serve(router.handle).ask(get(target))
     assert (answer.status, answer["allow"]) == (404, "")
@@ -101,8 +103,8 @@ def test_head_falls_to_get(serve: Serve, router: Router) -> None:
 
 
 def test_a_handler_of_its_own_for_head_or_options_comes_first(serve: Serve, router: Router) -> None:
-    router.add("HEAD", "/files", saying("four"))  # type: ignore[arg-type]
-    router.add("OPTIONS", "/files", saying("seven"))  # type: ignore[arg-type]
+    router.add("HEAD", "/files", saying("four"))
+    router.add("OPTIONS", "/files", saying("seven"))
     service = serve(router.handle)
     assert service.ask(get("/files", method="HEAD"))["content-length"] == "4"
     assert service.ask(get("/files", method="OPTIONS")).body == b"seven"

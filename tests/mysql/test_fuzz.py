@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coro.mysql import constants as c
@@ -84,13 +84,13 @@ def outcome(make: Callable[[Framer], Exchange[object]], data: bytes, size: int) 
         play(make(framer), framer, pieces)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=300)
 @given(st.sampled_from(EXCHANGES), st.binary(max_size=200), st.integers(1, 64))
 def test_wild_bytes(make: Callable[[Framer], Exchange[object]], data: bytes, size: int) -> None:
     outcome(make, data, size)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=300)
 @given(st.sampled_from(EXCHANGES), st.lists(st.binary(max_size=60), max_size=8), st.integers(1, 64))
 def test_wild_payloads_in_sound_packets(
     make: Callable[[Framer], Exchange[object]], payloads: list[bytes], size: int
@@ -98,7 +98,7 @@ def test_wild_payloads_in_sound_packets(
     outcome(make, packets(*payloads, first=0 if make is log_in else 1), size)
 
 
-@settings(deadline=None, max_examples=1000)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1000)
 @given(st.sampled_from(EXCHANGES), st.sampled_from(HONEST), st.data(), st.integers(1, 1000))
 def test_honest_answers_with_some_bytes_changed(
     make: Callable[[Framer], Exchange[object]], honest: bytes, data: st.DataObject, size: int
@@ -109,7 +109,7 @@ def test_honest_answers_with_some_bytes_changed(
     outcome(make, bytes(damaged), size)
 
 
-@settings(deadline=None, max_examples=500)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=500)
 @given(st.integers(0, len(COLUMNS) - 1), st.binary(max_size=30), st.booleans())
 def test_a_wild_cell_in_a_column_of_any_type(index: int, cell: bytes, binary: bool) -> None:
     make = execute if binary else query

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coro.mysql.errors import DataError, ProtocolError
@@ -122,7 +122,7 @@ def test_data_that_answers_no_command_is_refused_at_the_next_one() -> None:
         framer.command(b"y")
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 2**64 - 1))
 def test_length_encoded_integers_are_read_in_every_width(value: int) -> None:
     encodings = [b"\xfe" + value.to_bytes(8, "little")]

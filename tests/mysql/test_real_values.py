@@ -111,7 +111,7 @@ def test_a_float_has_six_digits_in_the_text_protocol_and_all_of_them_in_the_bina
     assert found == [16777200.0, 16777215.0] * 2
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
 @given(
     rows=st.lists(
         st.tuples(
@@ -120,7 +120,7 @@ def test_a_float_has_six_digits_in_the_text_protocol_and_all_of_them_in_the_bina
             st.none() | st.text(st.characters(exclude_categories=["Cs"])),
             st.none() | st.binary(),
             st.none() | st.datetimes(datetime(1000, 1, 1)),
-            st.none() | st.timedeltas(-LONGEST_TIME, LONGEST_TIME),
+            st.none() | st.timedeltas(timedelta(hours=-838), timedelta(hours=838)),  # MySQL 9 takes no fractions beyond
             st.none() | st.decimals(-(10**20), 10**20, places=10),
         ),
         min_size=1,

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coro.mysql import constants as c
@@ -65,7 +65,7 @@ def test_a_year_is_an_int() -> None:
     assert from_binary(struct.pack("<H", 2026), c.MYSQL_TYPE_YEAR, flags=UNSIGNED) == 2026
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_double_is_the_same_float_in_both_protocols(value: float) -> None:
     assert from_text(repr(value).encode(), c.MYSQL_TYPE_DOUBLE) == value
@@ -303,7 +303,7 @@ VALUES: st.SearchStrategy[Parameter] = st.one_of(
 )
 
 
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(VALUES, min_size=1, max_size=20))
 def test_every_parameter_arrives_as_it_was_given(values: list[Parameter]) -> None:
     assert written(*values).values == values

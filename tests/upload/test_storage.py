@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 import coro
-from apps.upload.storage import FILES_PER_DIRECTORY, PIECE_SIZE, RUNS, Storage, StoredFile
-from apps.upload.store import DiskFull
+from apps.upload.storage import PIECE_SIZE, RUNS, Storage, StoredFile
 from coro import Coro
 
 
@@ -81,7 +80,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 SMALL = [b"x" * 1000]
-LARGE = [b"x" * 40_000, b"y" * 40_000]
+LARGE = [b"x" * 40_000, b"y" * 40_000, b"z" * 100]
 
 
 @pytest.mark.parametrize("pieces", [SMALL, LARGE])
@@ -113,7 +112,7 @@ def test_without_durability_nothing_waits_for_the_disk(tmp_path: Path, calls: li
 
 
 @pytest.mark.parametrize("durable", [True, False])
-@pytest.mark.parametrize("pieces", [[b""], [b"x"], [b"x" * 100_000, b"y"], [b"a" * 3_000_000, b"b" * 100, b"c" * 70_000]])
+@pytest.mark.parametrize("pieces", [[b""], [b"x"], [b"x" * 100_000, b"y"], [b"a" * 3_000_000, b"b", b"c" * 70_000]])
 def test_the_digest_is_that_of_the_content(tmp_path: Path, durable: bool, pieces: list[bytes]) -> None:
     storage = Storage(tmp_path, "test", durable=durable)
     stored = store(storage, *pieces)
@@ -144,7 +143,7 @@ def test_a_cancelled_upload_leaves_nothing(tmp_path: Path) -> None:
             raise AssertionError
 
     def body(group: coro.TaskGroup) -> Coro[None]:
-        group.spawn(storage.store(Stalled(b"x", b"y")))
+        group.spawn(storage.store(Stalled(b"x", b"y", b"z")))
         while not files(tmp_path):
             yield from coro.sleep(0.001)
         group.cancel()
@@ -156,7 +155,7 @@ def test_a_cancelled_upload_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])
 @pytest.mark.parametrize("pieces", [SMALL, LARGE])
-def test_a_full_disk_is_told_as_such_and_leaves_nothing(
+def test_a_full_disk_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, pieces: list[bytes]
 ) -> None:
     storage = Storage(tmp_path, "test")
@@ -166,7 +165,7 @@ def test_a_full_disk_is_told_as_such_and_leaves_nothing(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with monkeypatch.context() as patch, pytest.raises(DiskFull):
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
         patch.setattr(os, call, full)
         store(storage, *pieces)
     assert files(tmp_path) == before
@@ -210,7 +209,6 @@ def test_a_directory_takes_a_bounded_number_of_files(tmp_path: Path, monkeypatch
     directories = [store(storage, b"x").path.split("/")[1] for _ in range(3)]
     storage.close()
     assert directories[0] == directories[1] != directories[2]
-    assert FILES_PER_DIRECTORY < 100_000
 
 
 def test_a_run_that_ends_in_order_leaves_no_trace_but_its_files(tmp_path: Path) -> None:
