@@ -44,7 +44,8 @@ test-others: test-env
 
 test-all: test test-mysql test-others
 
-bench: services
+bench:
+	@scripts/install-services wrk
 	@scripts/venv .venv bench,rsa
 	$(BIN)/python -m benchmarks $(ARGS)
 

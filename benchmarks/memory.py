@@ -27,7 +27,8 @@ def measure(options: Options) -> Iterator[Report]:
     tasks = options.pick(TASKS, QUICK_TASKS)
     report = Report(
         "Memory of a parked task",
-        f"{tasks:,} tasks ({THREADS:,} threads), each two functions deep, all waiting for one event."
+        f"{tasks:,} tasks ({THREADS:,} threads), each a function that waits for one and the same event:"
+        " two frames."
         " Resident: growth of the process's resident set, without kernel memory. Traced: what Python's"
         " allocators gave out.",
         [Column("resident bytes"), Column("traced bytes")],

@@ -21,6 +21,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from inspect import GEN_CREATED, getgeneratorstate
 from pathlib import Path
@@ -190,12 +191,13 @@ class _Loader(SourceFileLoader):
     """Loads a module from its source file as usual, but rewritten, and cached under names of its own."""
 
     def source_to_code(self, data: Any, path: Any, *arguments: Any, **options: Any) -> Any:  # type: ignore[override]
-        try:
+        # What is wrong is told by Python as always. What is nested too deeply for a tree, but not for Python, stays
+        # unchecked: no module must fail to import because of us.
+        with suppress(SyntaxError, RecursionError):
             tree = ast.parse(data, os.fspath(path))
-        except SyntaxError:
-            return super().source_to_code(data, path, *arguments, **options)  # which tells it as Python always does
-        rewrite(tree)
-        return super().source_to_code(tree, path, *arguments, **options)
+            rewrite(tree)
+            return super().source_to_code(tree, path, *arguments, **options)
+        return super().source_to_code(data, path, *arguments, **options)
 
     def get_data(self, path: str) -> bytes:
         return super().get_data(_compiled(path))

@@ -17,6 +17,7 @@ Every answer that is not one of these is `{"error": "..."}` with the status that
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 import time
@@ -62,6 +63,8 @@ PAGE_HEADERS = [
     ),
 ]
 COOKIE = "session={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}"
+RETRY_SOON = [("Retry-After", "1")]
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 UNQUOTABLE = re.compile(r'[^ -~]|["%\\]')  # what a quoted string cannot hold, or clients read in different ways
 MAX_NAME_SIZE = 255  # bytes of a file's name
@@ -98,10 +101,12 @@ class UploadHandlers:
             return (yield from self.router.handle(request))
         except StoreDown as error:
             self._report(error)
-            raise HTTPError(503, f"{error.server} does not answer; try again later", [("Retry-After", "1")]) from None
+            raise HTTPError(503, f"{error.server} does not answer; try again later", RETRY_SOON) from None
         except TooLarge as error:
             raise HTTPError(413, str(error)) from None
         except (NoRoom, OSError) as error:
+            if isinstance(error, OSError) and error.errno in OUT_OF_DESCRIPTORS:
+                raise HTTPError(503, "too many uploads at once; try again later", RETRY_SOON) from None
             if isinstance(error, OSError) and error.errno not in FULL:
                 raise
             logger.warning("%s", error)

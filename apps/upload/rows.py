@@ -62,7 +62,7 @@ class RowWriter:
                     yield from self._write_batch([row])
         except BaseException:
             for row in batch:
-                row.fail(OutcomeUnknown("MySQL", "the write was cancelled"))
+                row.fail(OutcomeUnknown("the database", "the write was cancelled"))
             raise
         else:
             for row in batch:

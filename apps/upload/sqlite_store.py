@@ -11,10 +11,12 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import coro
+from apps.upload.rows import RowWriter
 from apps.upload.store import SESSION_TIME, NameTaken, NoRoom, StoreDown, Upload, User, new_token
 from coro import Coro, CoroError
 
@@ -45,6 +47,7 @@ class SqliteStore:
         """Without `durable`, a committed row may be lost when the operating system crashes (not when the app does)."""
         self._path = path
         self._durable = durable
+        self._row_writer = RowWriter(self._insert)
         self._write_lock = coro.Lock()
         self._writer: sqlite3.Connection | None = None
         self._reader_permits = coro.Semaphore(READERS)
@@ -107,6 +110,11 @@ class SqliteStore:
     # --- Uploads ------------------------------------------------------------------
 
     def add_uploads(self, uploads: Sequence[Upload]) -> Coro[None]:
+        if len(uploads) == 1:
+            return self._row_writer.add(uploads[0])
+        return self._insert(uploads)
+
+    def _insert(self, uploads: Sequence[Upload]) -> Coro[None]:
         rows = [upload[:6] for upload in uploads]
         yield from self._write(lambda writer: writer.executemany(ADD_UPLOAD, rows))
 
@@ -173,12 +181,15 @@ class SqliteStore:
 
     def _connect(self) -> sqlite3.Connection:
         # Used by many threads, but by one at a time.
-        try:
-            connection = sqlite3.connect(self._path, timeout=BUSY_TIME, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise self._failure(error) from error
-        connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
-        return connection
+        with ExitStack() as stack:
+            try:
+                connection = sqlite3.connect(self._path, timeout=BUSY_TIME, check_same_thread=False)
+                stack.callback(connection.close)
+                connection.execute(f"PRAGMA synchronous = {'FULL' if self._durable else 'NORMAL'}")
+            except sqlite3.Error as error:
+                raise self._failure(error) from error
+            stack.pop_all()
+            return connection
 
     def _failure(self, error: sqlite3.Error) -> CoroError:
         if error.sqlite_errorcode == sqlite3.SQLITE_FULL:

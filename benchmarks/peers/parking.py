@@ -1,7 +1,7 @@
 """python -m benchmarks.peers.parking PEER TASKS resident|traced: bytes per parked task, as JSON.
 
-A task is two functions deep (`outer` delegates to `inner`) and waits for an event that is never set, each
-peer's own kind, with whatever its `wait` adds on top. Memory is read when all tasks wait: the growth of the
+A task has two frames: a function of its own that delegates to the `wait` of an event, each peer's own kind, which is
+never set; some peers' `wait` adds frames or futures of its own. Memory is read when all tasks wait: the growth of the
 process's resident set, or of what Python's allocators gave out (tracemalloc), which misses stacks.
 """
 
@@ -47,16 +47,13 @@ class Meter:
 def with_coro(meter: Meter) -> None:
     event = coro.Event()
 
-    def inner() -> Coro[None]:
+    def waiter() -> Coro[None]:
         yield from event.wait()
-
-    def outer() -> Coro[None]:
-        yield from inner()
 
     def body(group: TaskGroup) -> Coro[None]:
         meter.before()
         for _ in range(meter.tasks):
-            group.spawn(outer())
+            group.spawn(waiter())
         for _ in range(3):
             yield from coro.checkpoint()
         meter.parked()
@@ -73,16 +70,13 @@ def with_asyncio(meter: Meter, new_loop: Callable[[], Any] | None = None) -> Non
     async def main() -> None:
         event = asyncio.Event()
 
-        async def inner() -> None:
+        async def waiter() -> None:
             await event.wait()
-
-        async def outer() -> None:
-            await inner()
 
         async with asyncio.TaskGroup() as group:
             meter.before()
             for _ in range(meter.tasks):
-                group.create_task(outer())
+                group.create_task(waiter())
             for _ in range(3):
                 await asyncio.sleep(0)
             meter.parked()
@@ -103,16 +97,13 @@ def with_trio(meter: Meter) -> None:
     async def main() -> None:
         event = trio.Event()
 
-        async def inner() -> None:
+        async def waiter() -> None:
             await event.wait()
-
-        async def outer() -> None:
-            await inner()
 
         async with trio.open_nursery() as nursery:
             meter.before()
             for _ in range(meter.tasks):
-                nursery.start_soon(outer)
+                nursery.start_soon(waiter)
             for _ in range(3):
                 await trio.lowlevel.checkpoint()
             meter.parked()
@@ -126,16 +117,13 @@ def with_curio(meter: Meter) -> None:
     async def main() -> None:
         event = curio.Event()
 
-        async def inner() -> None:
+        async def waiter() -> None:
             await event.wait()
-
-        async def outer() -> None:
-            await inner()
 
         async with curio.TaskGroup() as group:
             meter.before()
             for _ in range(meter.tasks):
-                await group.spawn(outer)
+                await group.spawn(waiter)
             for _ in range(3):
                 await curio.sleep(0)
             meter.parked()
@@ -148,15 +136,12 @@ def with_tinyio(meter: Meter) -> None:
 
     event = tinyio.Event()
 
-    def inner() -> Generator[Any, Any, None]:
+    def waiter() -> Generator[Any, Any, None]:
         yield from event.wait()
-
-    def outer() -> Generator[Any, Any, None]:
-        yield from inner()
 
     def main() -> Generator[Any, Any, None]:
         meter.before()
-        yield {outer() for _ in range(meter.tasks)}  # a set: started in the background
+        yield {waiter() for _ in range(meter.tasks)}  # a set: started in the background
         for _ in range(3):
             yield
         meter.parked()
@@ -170,14 +155,11 @@ def with_gevent(meter: Meter) -> None:
 
     event = gevent.event.Event()
 
-    def inner() -> None:
+    def waiter() -> None:
         event.wait()
 
-    def outer() -> None:
-        inner()
-
     meter.before()
-    tasks = [gevent.spawn(outer) for _ in range(meter.tasks)]
+    tasks = [gevent.spawn(waiter) for _ in range(meter.tasks)]
     for _ in range(3):
         gevent.sleep(0)
     assert len(tasks) == meter.tasks
@@ -189,15 +171,12 @@ def with_threads(meter: Meter) -> None:
     event = threading.Event()
     ready = threading.Semaphore(0)
 
-    def inner() -> None:
+    def waiter() -> None:
         ready.release()
         event.wait()
 
-    def outer() -> None:
-        inner()
-
     meter.before()
-    threads = [threading.Thread(target=outer) for _ in range(meter.tasks)]
+    threads = [threading.Thread(target=waiter) for _ in range(meter.tasks)]
     for thread in threads:
         thread.start()
     for _ in threads:

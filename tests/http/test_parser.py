@@ -133,13 +133,18 @@ def test_trailer_fields_do_not_join_the_header_fields() -> None:
     assert head.fields == {b"host": b"example.org", b"transfer-encoding": b"chunked"}
 
 
-def test_content_length_is_told_before_the_body_has_come() -> None:
-    head = head_of(post(b"Content-Length: 12345678901", b"abc"))
+UPGRADE = b"Connection: upgrade\r\nUpgrade: h2c\r\n"
+
+
+@pytest.mark.parametrize("upgrade", [b"", UPGRADE])
+def test_content_length_is_told_before_the_body_has_come(upgrade: bytes) -> None:
+    head = head_of(post(upgrade + b"Content-Length: 12345678901", b"abc"))
     assert (head.content_length, head.chunked, head.buffered, head.complete) == (12345678901, False, 3, False)
 
 
-def test_chunked_body_has_no_content_length() -> None:
-    head = head_of(chunked(b"3\r\nab"))
+@pytest.mark.parametrize("upgrade", [b"", UPGRADE])
+def test_chunked_body_has_no_content_length(upgrade: bytes) -> None:
+    head = head_of(post(upgrade + b"Transfer-Encoding: chunked", b"3\r\nab"))
     assert (head.content_length, head.chunked, head.buffered, head.complete) == (None, True, 2, False)
 
 
@@ -340,7 +345,7 @@ def test_nothing_is_taken_after_a_refusal(data: bytes) -> None:
         assert (len(parser.heads), parser.refusal) == (heads, refusal)
 
 
-upgrades = st.sampled_from([b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"])
+upgrades = st.sampled_from([b"", UPGRADE])
 
 
 @given(anything, upgrades, st.data())

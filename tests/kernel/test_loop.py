@@ -6,6 +6,7 @@ import math
 import selectors
 import socket
 import threading
+import time
 
 import pytest
 
@@ -178,8 +179,14 @@ def test_very_distant_timer_is_just_a_long_wait(selector: type[selectors.BaseSel
     def body(group: TaskGroup) -> Coro[str]:
         task = group.spawn(coro.sleep(seconds))
         loop = coro.current_task().loop
-        thread = threading.Thread(target=loop.post, args=(task.cancel,))
-        thread.start()
+
+        def end() -> None:
+            while not loop._polling or loop.ready:
+                time.sleep(0)
+            loop.post(task.cancel)
+
+        thread = threading.Thread(target=end)
+        loop.post(thread.start)
         with pytest.raises(TaskCancelled):
             yield from task.join()
         thread.join()

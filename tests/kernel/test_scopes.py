@@ -114,7 +114,16 @@ def test_scope_cancelled_after_its_block_does_nothing() -> None:
         with CancelScope() as scope:
             yield from coro.checkpoint()
         scope.cancel()
-        scope.deadline = 0.0
+        yield from coro.sleep(1)
+
+    run_tidy(main())
+
+
+def test_deadline_set_after_the_block_arms_no_timer() -> None:
+    def main() -> Coro[None]:
+        with CancelScope() as scope:
+            yield from coro.checkpoint()
+        scope.deadline = 1000.0
         yield from coro.sleep(1)
 
     run_tidy(main())

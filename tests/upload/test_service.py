@@ -277,6 +277,20 @@ def test_many_slow_uploads_at_once_with_few_descriptors(start: Start) -> None:
     assert len(app.rows) == 400
 
 
+def test_when_descriptors_run_out_503_and_service_goes_on(start: Start) -> None:
+    app = start(SQLiteBackEnd(), descriptors=100)
+    session = app.log_in()
+    exchanges = [app.begin_put(session, len(CONTENT), CONTENT[:1000]) for _ in range(150)]
+    statuses = []
+    for exchange in exchanges:
+        exchange.send(CONTENT[1000:])
+        statuses.append(exchange.answer().status)
+    assert set(statuses) <= {201, 503}
+    assert statuses.count(201) == len(app.rows) > 0
+    assert {row["path"] for row in app.rows} == app.files
+    assert app.put("after", CONTENT, session).status == 201
+
+
 def test_the_access_log_is_in_the_combined_format(start: Start, directory: Path) -> None:
     log = directory / "access.log"
     app = start(SQLiteBackEnd(), "--access-log", str(log))
