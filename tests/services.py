@@ -420,6 +420,7 @@ class MariaDBServer(SQLServer):
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
+            f"--tmpdir={self.directory}",  # several of them at once get into each other's way in /tmp
         ]
 
     def _command(self) -> Sequence[str]:
