@@ -28,6 +28,8 @@ LAYERS = (
     ("coro.net", "coro.files"),
     ("coro",),
     ("coro.http", "coro.redis", "coro.mysql"),
+    ("coro.undriven",),
+    ("coro.check",),
     ("coro.testing",),
     ("coro.supervisor",),
     ("coro.cli",),

@@ -294,7 +294,7 @@ def _pages() -> dict[str, Callable[[Request], Coro[Answer]]]:
         return page
 
     pages = {}
-    for file in sorted(STATIC.iterdir()):
+    for file in (entry for entry in STATIC.iterdir() if entry.suffix in CONTENT_TYPES):
         path = "/" if file.name == "index.html" else f"/static/{file.name}"
         pages[path] = answering(Response(200, file.read_bytes(), PAGE_HEADERS, CONTENT_TYPES[file.suffix]))
     return pages

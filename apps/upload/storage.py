@@ -158,7 +158,8 @@ class Storage:
         """Where the next file goes."""
         if not self._room:
             directory = f"{FILES}/{self.run}-{len(self._directories)}"
-            os.mkdir(self.root / directory)
+            with suppress(FileExistsError):  # made by an upload that got no further
+                os.mkdir(self.root / directory)
             if self.durable:
                 _sync_directory(str(self.root / FILES))
             self._directories.append(directory)
@@ -328,9 +329,9 @@ class _Part:
 
 
 def make_directories(root: Path) -> None:
-    """Create what is missing of the storage's directories. OSError."""
-    for name in RUNS, FILES:
-        (root / name).mkdir(parents=True, exist_ok=True)
+    """Create what is missing of the storage's directories, for nobody else to look into. OSError."""
+    for directory in root, root / RUNS, root / FILES:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _create_locked(path: Path, text: str) -> int:

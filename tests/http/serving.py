@@ -167,6 +167,8 @@ class Service:
     def client(self, receive_buffer: int | None = None) -> Client:
         """A new connection; with a small buffer, a slow reader's."""
         sock = socket.socket(socket.AF_INET if self._path is None else socket.AF_UNIX)
+        if self._path is None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what a test sends is there at once
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         client = Client(sock)

@@ -91,6 +91,33 @@ def test_read_into_fills_the_readers_buffer(serve: Serve, split: int) -> None:
         assert client.ask(put(b"")).body == b""
 
 
+def read_into(request: Request) -> Coro[Response]:
+    """Answers with the body, read into a large buffer."""
+    buffer = memoryview(bytearray(MIB))
+    end = 0
+    while count := (yield from request.body.read_into(buffer[end:])):
+        end += count
+    return Response(200, bytes(buffer[:end]))
+
+
+def read_one_byte(request: Request) -> Coro[Response]:
+    return Response(200, (yield from request.body.read(1)))
+
+
+@pytest.mark.parametrize("handler", [echo, read_into, read_one_byte])
+@pytest.mark.parametrize("start", [put(length=4), put_chunked(b"")], ids=["Content-Length", "chunked"])
+def test_reader_takes_nothing_of_the_next_request(
+    serve: Serve, handler: Callable[[Request], Coro[Response]], start: bytes
+) -> None:
+    """Which comes together with the rest of the body, when the body is being waited for."""
+    service = serve(handler)
+    client = service.client()
+    client.send(start)
+    service.until_deadline()
+    client.send((b"4\r\nbody\r\n0\r\n\r\n" if b"chunked" in start else b"body") + put(b"next"))
+    assert [client.answer().body[:1], client.answer().body[:1]] == [b"b", b"n"]
+
+
 @pytest.mark.parametrize("data", [put(b"x" * 11), put_chunked(b"b\r\n" + b"x" * 11 + b"\r\n0\r\n\r\n")])
 def test_read_all_is_limited(serve: Serve, data: bytes) -> None:
     def handle(request: Request) -> Coro[Response]:
@@ -227,8 +254,10 @@ def test_continue_is_not_sent_when_the_body_is_there_already(serve: Serve, data:
 
 
 def test_continue_is_not_sent_when_part_of_the_body_is_there(serve: Serve) -> None:
-    client = serve(echo).client()
+    service = serve(echo)
+    client = service.client()
     client.send(put(b"a", EXPECT, length=3))
+    service.until_deadline()
     client.send(b"bc")
     assert client.answer().body == b"abc"
 
@@ -257,6 +286,15 @@ def test_continue_is_not_sent_within_an_answer(serve: Serve) -> None:
     assert client.rest() == b"3\r\nabc\r\n0\r\n\r\n"
 
 
+def test_rest_of_a_body_is_dropped_after_continue_was_sent(serve: Serve) -> None:
+    client = serve(read_one_byte).client()
+    client.send(put(fields=EXPECT, length=3))
+    assert client.read(len(CONTINUE)) == CONTINUE
+    client.send(b"a")
+    assert client.answer().body == b"a"
+    assert client.ask(b"bc" + put(b"d")).body == b"d"
+
+
 # --- Bodies that nobody reads ---------------------------------------------------------------
 
 
@@ -283,10 +321,7 @@ def test_long_rest_closes_the_connection(serve: Serve) -> None:
 
 
 def test_rest_of_a_body_that_was_read_in_part_is_dropped(serve: Serve) -> None:
-    def handle(request: Request) -> Coro[Response]:
-        return Response(200, (yield from request.body.read(1)))
-
-    client = serve(handle).client()
+    client = serve(read_one_byte).client()
     client.send(put(b"abc" + NEXT) + put(b"def"))
     assert [client.answer().body, client.answer().body] == [b"a", b"d"]
 

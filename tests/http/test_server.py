@@ -190,8 +190,10 @@ def test_upgrade_is_not_taken_up(serve: Serve) -> None:
 
 
 def test_body_of_an_upgrade_that_comes_later_is_read(serve: Serve) -> None:
-    client = serve(echo).client()
-    client.send(put(b"", "Connection: upgrade\r\nUpgrade: h2c\r\n", length=41))
+    service = serve(echo)
+    client = service.client()
+    client.send(put(b"", "Connection: upgrade\r\nUpgrade: h2c\r\n", length=len(NEXT)))
+    service.until_deadline()
     client.send(NEXT)
     assert client.answer().body == NEXT
     assert client.ask(put(b"x")).body == b"x"
