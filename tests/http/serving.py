@@ -25,6 +25,10 @@ T = TypeVar("T")
 PATIENCE = 20.0  # seconds after which a test that hangs fails; nothing waits for them to pass
 
 
+class Ended(Exception):
+    """The server is no more."""
+
+
 class Clock:
     """Time, as the test tells it."""
 
@@ -192,7 +196,8 @@ class Service:
 
         self._loop.post(perform)
         wait((future, self._ended), PATIENCE, FIRST_COMPLETED)
-        assert future.done(), "the server has ended" if self.ended() else "the server hangs"
+        if not future.done():
+            raise Ended if self.ended() else TimeoutError("the server hangs")
         result: T = future.result()
         return result
 
@@ -219,12 +224,23 @@ class Service:
         self.until(lambda: not self.server.connections)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass. What is due happens soon after."""
+        """Let time pass, and what is due happen."""
 
         def move() -> None:
             self._clock.seconds += seconds
 
         self.call(move)
+        with suppress(Ended):
+            self.settle()
+
+    def settle(self) -> None:
+        """Let the server do what there is to do, for a few turns of its loop."""
+        for _ in range(3):
+            self.call(lambda: None)
+
+    def small_send_buffers(self) -> None:
+        """Have connections that are made from now on block early when their client does not read."""
+        self.call(lambda: self.listener.socket.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096))
 
     def stop(self, grace: float = 0.0) -> None:
         self.call(lambda: self.server.stop(grace))

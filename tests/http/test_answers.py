@@ -84,6 +84,19 @@ def test_head_of_a_streamed_answer(serve: Serve) -> None:
     assert client.ask(get()).body == b"onetwo"
 
 
+@pytest.mark.parametrize(("count", "size"), [(20, 25_600), (1000, 100)])
+def test_answers_to_a_client_that_reads_late_are_all_sent(serve: Serve, count: int, size: int) -> None:
+    """They are small, and together more than the kernel's buffers take."""
+    body = b"x" * size
+    service = serve(answering(lambda: Response(200, body)))
+    service.small_send_buffers()
+    client = service.client(receive_buffer=4096)
+    client.send(get() * count)
+    service.until_deadline()
+    for _ in range(count):
+        assert client.answer().body == body
+
+
 def test_status_without_a_name(serve: Serve) -> None:
     assert serve(answering(lambda: Response(299))).ask(get()).status == 299
 

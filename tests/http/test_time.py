@@ -210,8 +210,8 @@ def test_client_that_goes_on_sending_after_its_answer_is_cut_off(serve: Serve) -
     assert client.rest() == b""
     for _ in range(int(LINGER_TIME)):
         client.send(b"x")
+        service.settle()
         service.advance(1)
-    service.advance(1)
     service.until_no_connection()
 
 
