@@ -9,14 +9,16 @@ from coro.errors import (
     LimitExceeded,
     TaskCancelled,
 )
-from coro.group import TaskGroup, background, gather, task_group
+from coro.group import TaskGroup, background, gather, race, task_group
 from coro.io import Descriptor, Readable, Socket, Writable
 from coro.loop import Loop, run
 from coro.net import Listener, Stream, connect, connect_unix, listen, listen_unix, serve
+from coro.processes import Process, ProcessError, ProcessLimiter, open_process, run_process, to_process
 from coro.signals import open_signals
+from coro.streams import ReadStream, WriteStream
 from coro.sync import Event, Lock, Queue, Semaphore
 from coro.task import CancelScope, Coro, Request, Task, current_task
-from coro.threads import Limiter, to_thread
+from coro.threads import Limiter, from_thread, to_thread
 from coro.timing import checkpoint, move_on_after, now, shield, sleep, sleep_forever, timeout
 
 __version__ = "0.1.0"
@@ -36,7 +38,11 @@ __all__ = [
     "Listener",
     "Lock",
     "Loop",
+    "Process",
+    "ProcessError",
+    "ProcessLimiter",
     "Queue",
+    "ReadStream",
     "Readable",
     "Request",
     "Semaphore",
@@ -46,23 +52,29 @@ __all__ = [
     "TaskCancelled",
     "TaskGroup",
     "Writable",
+    "WriteStream",
     "background",
     "checkpoint",
     "connect",
     "connect_unix",
     "current_task",
+    "from_thread",
     "gather",
     "listen",
     "listen_unix",
     "move_on_after",
     "now",
+    "open_process",
     "open_signals",
+    "race",
     "run",
+    "run_process",
     "serve",
     "shield",
     "sleep",
     "sleep_forever",
     "task_group",
     "timeout",
+    "to_process",
     "to_thread",
 ]

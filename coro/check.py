@@ -46,7 +46,7 @@ SEES_ALL_NAMES = {"locals", "vars", "eval", "exec"}
 COROUTINE = re.compile(r"(typing\.)?Generator\[(coro\.task\.Request|Any), .*\]")
 CHECKPOINT = re.compile(r"[tT]uple\[coro\.task\.Request\]")
 REVEALED = re.compile(r'Revealed type is "[tT]uple\[(?P<type>.*), Literal\[(?P<number>\d+)\]\?\]"')
-CONDITION = re.compile(r'"(?P<function>[^"]*)" returns "Generator\[(Request|Any), [^"]*" which does not implement __bool__')
+CONDITION = re.compile(r'"(?P<function>[^"]*)" returns "Generator\[(Request|Any), [^"]*" which .* always be true')
 IGNORE = re.compile(rb"#(?=\s*type:\s*ignore)")
 
 

@@ -114,16 +114,57 @@ def task_group(body: Callable[[TaskGroup], Coro[T]]) -> Coro[T]:
     raise TaskCancelled("the task group was cancelled before its body returned")
 
 
-def gather(*generators: Coro[T]) -> Coro[list[T]]:
-    """Run all of them as tasks of one group; their results in the order given. Suspends."""
-    tasks: list[Task[T]] = []
+def gather(*generators: Coro[T], limit: int | None = None) -> Coro[list[T]]:
+    """Run all of them as tasks of one group, at most `limit` at a time; their results in the order given. Suspends.
+
+    The first failure cancels the others, as in any group.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"gather with a limit of {limit} would never run anything")
+    for generator in generators:
+        check_generator(generator, "coro.gather")
+    if limit is None:
+        tasks: list[Task[T]] = []
+
+        def body(group: TaskGroup) -> Coro[None]:
+            tasks.extend(group.spawn(generator) for generator in generators)
+            yield from ()
+
+        yield from task_group(body)
+        return [task.result() for task in tasks]
+
+    results: dict[int, T] = {}
+    waiting = iter(enumerate(generators))  # shared: each worker takes the next one
+
+    def work() -> Coro[None]:
+        for number, generator in waiting:
+            results[number] = yield from generator
+
+    yield from gather(*[work() for _ in range(min(limit, len(generators)))])
+    return [results[number] for number in range(len(generators))]
+
+
+def race(*generators: Coro[T]) -> Coro[T]:
+    """Run all of them as tasks of one group until the first returns: its result. The others are cancelled. Suspends.
+
+    Returns when all have ended. An error of any of them is raised.
+    """
+    if not generators:
+        raise ValueError("a race of nobody would never end")
+    results: list[T] = []
+
+    def run(generator: Coro[T], group: TaskGroup) -> Coro[None]:
+        result = yield from generator
+        results.append(result)
+        group.cancel()
 
     def body(group: TaskGroup) -> Coro[None]:
-        tasks.extend(group.spawn(generator) for generator in generators)
+        for generator in generators:
+            group.spawn(run(generator, group), name=getattr(generator, "__qualname__", None))
         yield from ()
 
     yield from task_group(body)
-    return [task.result() for task in tasks]
+    return results[0]
 
 
 def background(generator: Coro[T], *, name: str | None = None) -> Task[T]:

@@ -1,7 +1,8 @@
 """Streams and servers over TCP and Unix sockets.
 
-A `Stream` is a socket with a buffer in front of it: bytes in order, both ways. Reading functions return what was asked
-for or raise; writing suspends while the peer does not take the bytes, which is all the backpressure there is.
+A `Stream` is a socket with a buffer in front of it: bytes in order, both ways. Its reading functions, those of every
+`ReadStream`, return what was asked for or raise; writing suspends while the peer does not take the bytes, which is all
+the backpressure there is.
 """
 
 from __future__ import annotations
@@ -16,17 +17,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from coro.errors import ClosedError, EndOfStream, LimitExceeded
+from coro.errors import ClosedError, EndOfStream
 from coro.group import TaskGroup, task_group
 from coro.io import Buffer, Socket, address_text
+from coro.streams import ReadStream
 from coro.task import Coro
 from coro.threads import default_limiter, to_thread_abandonable
 from coro.timing import sleep
 
 logger = logging.getLogger("coro.net")
 
-READ_SIZE = 65536  # bytes asked of the kernel at once
-LINE_LIMIT = 65536  # bytes that read_until takes unless told otherwise
 BACKLOG = 4096
 DNS_THREADS = 8
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
@@ -38,81 +38,14 @@ CONNECTION_LOST = (
 BACK_OFF = 0.1  # seconds before another try, where nothing tells when it could succeed
 
 
-class Stream:
+class Stream(ReadStream):
     """A connection. Read from one task and write from one task at a time; `close` may be called from any."""
 
-    __slots__ = ("_buffer", "socket")
+    __slots__ = ("socket",)
 
     def __init__(self, sock: Socket) -> None:
+        super().__init__(sock)
         self.socket = sock
-        self._buffer = b""  # received and not yet asked for
-
-    def read(self, limit: int = READ_SIZE) -> Coro[bytes]:
-        """Up to `limit` bytes, as soon as there are any; b"" at the end of the stream. May suspend. OSError."""
-        if self._buffer:
-            data, self._buffer = self._buffer[:limit], self._buffer[limit:]
-            return data
-        return (yield from self.socket.recv(limit))
-
-    def read_into(self, buffer: bytearray | memoryview) -> Coro[int]:
-        """Fill (part of) `buffer`; how many bytes, 0 at the end of the stream. May suspend. OSError."""
-        if self._buffer:
-            count = min(len(buffer), len(self._buffer))
-            buffer[:count] = self._buffer[:count]
-            self._buffer = self._buffer[count:]
-            return count
-        return (yield from self.socket.recv_into(buffer))
-
-    def read_exactly(self, count: int) -> Coro[bytes]:
-        """`count` bytes. May suspend. `EndOfStream` when the stream ends before, OSError."""
-        if len(self._buffer) >= count:
-            data, self._buffer = self._buffer[:count], self._buffer[count:]
-            return data
-        parts = [self._buffer]
-        missing = count - len(self._buffer)
-        self._buffer = b""
-        while missing:
-            try:
-                data = yield from self.socket.recv(min(missing, 1 << 20))
-            except BaseException:
-                self._buffer = b"".join(parts)  # for who reads next
-                raise
-            if not data:
-                raise EndOfStream(f"{self!r} ended {missing} bytes short of {count}", b"".join(parts))
-            parts.append(data)
-            missing -= len(data)
-        return b"".join(parts)
-
-    def read_until(self, separator: bytes, limit: int = LINE_LIMIT) -> Coro[bytes]:
-        """All up to and including `separator`. May suspend.
-
-        `LimitExceeded` when that is more than `limit` bytes, `EndOfStream` when the stream ends before it, OSError.
-        """
-        buffer = bytearray(self._buffer)
-        self._buffer = b""
-        start = 0
-        while True:
-            found = buffer.find(separator, start)
-            end = found + len(separator) if found >= 0 else len(buffer)
-            if end > limit:
-                self._buffer = bytes(buffer)
-                raise LimitExceeded(f"{self!r}: no {separator!r} within {limit} bytes")
-            if found >= 0:
-                self._buffer = bytes(buffer[end:])
-                return bytes(buffer[:end])
-            start = max(0, len(buffer) - len(separator) + 1)
-            try:
-                data = yield from self.socket.recv(READ_SIZE)
-            except BaseException:
-                self._buffer = bytes(buffer)  # for who reads next
-                raise
-            if not data:
-                raise EndOfStream(f"{self!r} ended before {separator!r}", bytes(buffer))
-            buffer += data
-
-    def unread(self, data: bytes) -> None:
-        """Put bytes back in front of what is to be read next. Does not suspend."""
-        self._buffer = data + self._buffer
 
     def write(self, data: Buffer) -> Coro[None]:
         """Send all of `data`. Suspends while the peer does not take it (backpressure). OSError."""
@@ -131,17 +64,6 @@ class Stream:
             self.close()
             raise ssl.SSLError("the peer sent data ahead of the TLS handshake")
         yield from self.socket.start_tls(context, server_side, server_hostname)
-
-    @property
-    def closed(self) -> bool:
-        return self.socket.fd < 0
-
-    def close(self) -> None:
-        """Close now, without waiting for anything. Who waits on the stream gets `ClosedError`. Can be repeated."""
-        self.socket.close()
-
-    def __repr__(self) -> str:
-        return f"<Stream {self.socket!r}>"
 
 
 # --- Connecting --------------------------------------------------------------------

@@ -3,6 +3,9 @@
 `to_thread` borrows a worker thread, runs the call there and brings back its result. A `Limiter` bounds how many
 calls of one kind run at once; a permit comes back when the call has really ended, also if its caller was cancelled
 meanwhile. Workers are daemon threads: a stuck look-up cannot keep the interpreter from exiting.
+
+`from_thread` is the way back: the task that waits for the call runs a generator function for it, with the task's own
+scopes, and then waits on. So what a call does in the loop is cancelled with its caller, and cannot outlive it.
 """
 
 from __future__ import annotations
@@ -11,26 +14,46 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from coro.errors import Cancelled
 from coro.sync import Semaphore
-from coro.task import CancelScope, Coro, Request, Task, current_task
+from coro.task import CancelScope, Coro, Request, Task, check_generator, current_task, running
 from coro.timing import checkpoint
+
+if TYPE_CHECKING:
+    from coro.loop import Loop
 
 T = TypeVar("T")
 P = ParamSpec("P")
 
 DEFAULT_THREADS = 16  # calls at once, for each run and limiter that is not given another number
 IDLE_SECONDS = 10.0  # after which a worker without work ends
+LOOP_CHECK = 1.0  # seconds after which a thread that waits for the loop looks whether it is still there
 
 
 class Limiter(Semaphore):
-    """How many calls of one kind may run in threads at once."""
+    """How many calls of one kind may run in threads at once. `to_thread` uses the one that every run has."""
 
     _what = "a free thread"
 
     def __init__(self, threads: int = DEFAULT_THREADS) -> None:
         super().__init__(threads)
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coro[T]:
+        """`to_thread` under this limiter. Suspends. Raises what the call raises."""
+        if current_task().cancelled:
+            yield from checkpoint()  # raises `Cancelled`, which the shield below would keep out
+        yield from self.acquire()
+        call = _call(self, function, args, kwargs)
+        while True:
+            with CancelScope(shielded=True):
+                result = yield call
+            if not isinstance(result, _Callback):
+                value: T = result
+                return value
+            yield from result.perform(call)
 
 
 class _Workers:
@@ -72,6 +95,13 @@ class _Workers:
 _workers = _Workers()
 
 
+class _Here(threading.local):
+    call: _ThreadCall | None = None
+
+
+_here = _Here()  # the call that this worker thread performs
+
+
 class _ThreadCall(Request):
     """Wait for a call in a worker thread."""
 
@@ -87,7 +117,9 @@ class _ThreadCall(Request):
 
     def submit(self, task: Task[Any]) -> None:
         self._task: Task[Any] | None = task
-        self._loop = task.loop
+        if self.submitted:  # waiting again, after a callback
+            return
+        self._loop: Loop = task.loop
         self._context = task.context.copy()
         self.submitted = True
         try:
@@ -102,10 +134,12 @@ class _ThreadCall(Request):
 
     def perform(self) -> None:
         """In the worker thread: make the call, tell the loop."""
+        _here.call = self
         try:
             self._result = self._context.run(self._function, *self._arguments)
         except BaseException as error:
             self._error = error
+        _here.call = None
         self._loop.post(self._deliver)
 
     def _deliver(self) -> None:
@@ -120,22 +154,100 @@ class _ThreadCall(Request):
             error, self._error = self._error, None
             self._task.fail(error)
 
+    def call_back(self, callback: _Callback) -> None:
+        """In the worker thread: have the caller perform `callback`, return when it has."""
+        if not self._loop_ended():
+            self._loop.post(lambda: self._pass_on(callback))
+            while not callback.done.wait(LOOP_CHECK) and not self._loop_ended():
+                pass
+        if not callback.done.is_set():
+            raise RuntimeError(f"from_thread({callback.name}): the run that this thread works for has ended")
+
+    def _loop_ended(self) -> bool:
+        """Threads are not told. It ends before its calls only if it is broken off or they were left alone."""
+        return self._loop.selector.get_map() is None  # closed
+
+    def _pass_on(self, callback: _Callback) -> None:
+        """In the loop's thread: the call wants something of its caller."""
+        task, self._task = self._task, None
+        if task is None:
+            callback.fail(Cancelled("the task that waited for this thread was cancelled and has gone"))
+            return
+        self._loop.calls -= 1  # until the thread has its answer, it waits for us
+        task.wake(callback)
+
+    def go_on(self) -> None:
+        """In the loop's thread: the call is about to have its answer."""
+        self._loop.calls += 1
+
     def __repr__(self) -> str:
         return f"thread: {getattr(self._function, '__qualname__', repr(self._function))}"
+
+
+class _Callback:
+    """What a call in a thread wants its caller to run: made in the thread, performed in the loop."""
+
+    def __init__(self, name: str, make: Callable[[], Coro[Any]]) -> None:
+        self.name = name
+        self._make = make
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self.done = threading.Event()
+
+    def perform(self, call: _ThreadCall) -> Coro[None]:
+        """In the caller's task. All that goes wrong, cancellation too, is for the thread to know."""
+        try:
+            generator = self._make()
+            check_generator(generator, "from_thread")
+            self._result = yield from generator
+        except GeneratorExit:
+            self._error = Cancelled("the task that waited for this thread was broken off")
+            raise
+        except BaseException as error:
+            self._error = error
+        finally:
+            call.go_on()
+            self.done.set()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self.done.set()
+
+    def result(self) -> Any:
+        """In the thread: what came of it."""
+        if self._error is None:
+            return self._result
+        try:
+            raise self._error
+        finally:
+            self._error = None  # else it would be its own traceback's, in a cycle
 
 
 def to_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coro[T]:
     """Call `function` in a worker thread; its result. Suspends. Raises what the call raises.
 
     A call that has begun is waited for even when the caller is cancelled: it may be using the caller's data.
+    To keep a kind of call apart from the others, make a `Limiter` for it: `yield from limiter.run(function, ...)`.
     """
-    if current_task().cancelled:
-        yield from checkpoint()  # raises `Cancelled`, which the shield below would keep out
-    limiter = default_limiter("threads")
-    yield from limiter.acquire()
-    with CancelScope(shielded=True):
-        result: T = yield _call(limiter, function, args, kwargs)
-    return result
+    return (yield from default_limiter("threads").run(function, *args, **kwargs))
+
+
+def from_thread(function: Callable[P, Coro[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+    """In a call made by `to_thread`: have the calling task run `function(...)`; its result. Blocks the thread.
+
+    `function` is a generator function. Raises what it raises; `Cancelled` (let it pass) when the caller is cancelled.
+    RuntimeError in any other thread, above all in the loop's own, or when the run has ended.
+    """
+    name = getattr(function, "__qualname__", repr(function))
+    if running.loop is not None:
+        raise RuntimeError(f"from_thread({name}) was called in the loop's own thread: write `yield from {name}(...)`")
+    call = _here.call
+    if call is None:
+        raise RuntimeError(f"from_thread({name}) was called in a thread that `to_thread` did not start")
+    callback = _Callback(name, partial(function, *args, **kwargs))
+    call.call_back(callback)
+    value: T = callback.result()
+    return value
 
 
 def to_thread_abandonable(limiter: Limiter, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Coro[T]:
@@ -146,12 +258,14 @@ def to_thread_abandonable(limiter: Limiter, function: Callable[P, T], *args: P.a
     yield from limiter.acquire()
     call = _call(limiter, function, args, kwargs)
     try:
-        result: T = yield call
+        while isinstance(result := (yield call), _Callback):
+            yield from result.perform(call)
     except BaseException:
         if not call.submitted:  # cancelled before it could begin
             limiter.release()
         raise
-    return result
+    value: T = result
+    return value
 
 
 def default_limiter(kind: str, threads: int = DEFAULT_THREADS) -> Limiter:

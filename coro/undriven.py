@@ -127,7 +127,7 @@ def rewrite(tree: ast.Module) -> None:
     if not rewrite_statements(tree):
         return
     first = 0
-    while _stays_first(tree.body[first], first):
+    while _stays_first(tree.body[first]):
         first += 1
     where = _place(tree.body[first])
     load = ast.ImportFrom(__name__, [ast.alias("UNDRIVEN", NAME, **where)], 0, **where)
@@ -164,10 +164,10 @@ def _place(node: ast.expr | ast.stmt) -> dict[str, Any]:
     }
 
 
-def _stays_first(statement: ast.stmt, position: int) -> bool:
+def _stays_first(statement: ast.stmt) -> bool:
     """Is it the docstring, or an import from `__future__`?"""
     if isinstance(statement, ast.Expr):
-        return position == 0 and isinstance(statement.value, ast.Constant) and isinstance(statement.value.value, str)
+        return isinstance(statement.value, ast.Constant)
     return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
 
 

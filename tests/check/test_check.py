@@ -89,6 +89,13 @@ EXAMPLES = {
         def work() -> None:
             maybe(1)  #! yield from maybe(...)
     """,
+    "a union inside of a Coro": """
+        def find() -> Coro[int | None]:
+            yield from coro.sleep(1)
+            return 1
+        def work() -> None:
+            find()  #! yield from find()
+    """,
     "a loose annotation": """
         def loose() -> Generator[Any, Any, int]:
             yield from coro.sleep(1)
@@ -144,6 +151,11 @@ EXAMPLES = {
         def work() -> Coro[None]:
             größe = "äöü€😀"; save(größe); yield from save("é")  #! yield from save(...)
     """,
+    "characters that end a line elsewhere": """
+        def work() -> Coro[None]:
+            x = "\u2028\x0c\x85"
+            save(x); yield from save(1)  #! yield from save(...)
+    """,
     "type: ignore": """
         def work() -> Coro[None]:
             save(1)  # type: ignore  #! yield from save(...)
@@ -190,7 +202,9 @@ EXAMPLES = {
         def nothing() -> None:
             return save(1)  #! return (yield from save(...))
         def hands_on() -> Coro[None]:
-            return save(1)
+            def inner() -> Coro[None]:
+                yield from save(1)
+            return inner()
         def makes() -> Coro[Coro[None]]:
             yield from save(1)
             return save(1)
@@ -298,7 +312,7 @@ def reported(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_reports_exactly_these_lines_with_their_mends(example: str, reported: list[str]) -> None:
-    lines = (PROLOGUE + dedent(EXAMPLES[example])).splitlines()
+    lines = (PROLOGUE + dedent(EXAMPLES[example])).split("\n")
     wanted = [(n, line.partition("#! ")[2]) for n, line in enumerate(lines, 1) if "#! " in line]
     found = []
     for line in reported:
@@ -365,7 +379,7 @@ def test_paths_are_shown_as_they_were_given(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8-sig"])
 def test_source_files_have_the_encoding_they_declare(tmp_path: Path, encoding: str) -> None:
     head = "# -*- coding: latin-1 -*-\n" if encoding == "latin-1" else ""
-    text = f"{head}{PROLOGUE}x = 'äöü'; save('ß')\n"
+    text = f"{head}{PROLOGUE}größe = 'äöü'; save(größe)\n"
     Path(tmp_path, "program.py").write_text(text, encoding=encoding)
     assert run(tmp_path, ".").stdout.startswith(f"program.py:{text.count(chr(10))}: save(...)")
 
@@ -387,6 +401,20 @@ def test_cache_of_ordinary_runs_of_mypy_is_not_touched(tmp_path: Path) -> None:
     write(tmp_path, program="save(1)\n")
     run(tmp_path, ".")
     assert [path.name for path in Path(tmp_path, ".mypy_cache").iterdir()] == ["coro-check"]
+
+
+def test_coro_is_found_wherever_python_found_it(tmp_path: Path) -> None:
+    """As in an editable install, where no list of folders leads to it."""
+    write(tmp_path, program="save(1)\n")
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "MYPY"))}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.append({str(CHECKOUT)!r}); {CHECK}", "program.py"],
+        cwd=tmp_path,
+        env=clean,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "coro: 1 checked, 1 found\n")
 
 
 def test_modules_of_the_working_directory_do_not_disturb_mypy(tmp_path: Path) -> None:

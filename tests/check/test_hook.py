@@ -127,9 +127,10 @@ def test_error_shows_the_call_without_its_arguments(call: str, shown: str) -> No
     assert undriven.shown(statement.value) == shown
 
 
-def test_outside_of_a_function_the_mend_is_to_run_it() -> None:
+@pytest.mark.parametrize("source", ["save(1)", "def work():\n class Inner: save(1)\nwork()"])
+def test_where_nothing_can_be_yielded_the_mend_is_to_run_it(source: str) -> None:
     with pytest.raises(NotDriven, match=r"write `coro\.run\(save\(\.\.\.\)\)`"):
-        program("save(1)")
+        program(source)
 
 
 def test_dropping_what_checkpoint_returns_is_an_error() -> None:
@@ -270,7 +271,7 @@ TRACED = {
     "try": "try:\n call(1)\nexcept ValueError:\n call(2)\nelse:\n call(3)\nfinally:\n call(4)",
     "with": "with open('/dev/null') as file:\n call(file)",
     "one line": "call(1); call(2)",
-    "return": "call(1)\nreturn call(2)",
+    "return": "call(1)\nreturn [call(2)]",
     "generator": "yield from ()\ncall(1)\nyield 1\ncall(2)",
     "class": "class Inner:\n 'doc'\n call(1)\n def method(self): call(2)\nInner().method()",
 }
@@ -282,27 +283,36 @@ def test_debuggers_and_coverage_see_the_lines_they_would_see_without_it(shape: s
     source = "def work(call):\n" + indent(TRACED[shape], " ")
 
     def traced(rewritten: bool) -> list[tuple[str, str, int]]:
-        seen: list[tuple[str, str, int]] = []
-
-        def trace(frame: FrameType, event: str, argument: object) -> Any:
-            if frame.f_code.co_filename == "program.py":
-                seen.append((frame.f_code.co_name, event, frame.f_lineno))
-                return trace
-            return None
-
         work = program(source, rewritten)["work"]
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            result = work(lambda *arguments: value)
-            if isinstance(result, Generator):
-                list(result)
-        finally:
-            sys.settrace(before)
-        return seen
+        return events(lambda: list(work(lambda *arguments: value) or ()))
 
     assert len(traced(False)) >= 3
     assert traced(True) == traced(False)
+
+
+def test_they_see_the_lines_of_the_module_too() -> None:
+    source = "'doc'\n\nfrom __future__ import annotations\n\nimport sys\nprint()\n"
+    assert len(events(lambda: program(source))) >= 5
+    assert events(lambda: program(source)) == events(lambda: program(source, rewritten=False))
+
+
+def events(run: Callable[[], object]) -> list[tuple[str, str, int]]:
+    """What a debugger is told while something runs."""
+    seen: list[tuple[str, str, int]] = []
+
+    def trace(frame: FrameType, event: str, argument: object) -> Any:
+        if frame.f_code.co_filename == "program.py":
+            seen.append((frame.f_code.co_name, event, frame.f_lineno))
+            return trace
+        return None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return seen
 
 
 def test_docstring_and_future_imports_stay_first() -> None:
@@ -490,12 +500,31 @@ def test_finders_of_others_are_asked_as_before(tmp_path: Path) -> None:
     assert mistake(python(tmp_path, "-c", f"{INSTALL} import finder, program")) == ""  # in front: its own affair
 
 
+def test_loaders_of_others_stay(tmp_path: Path) -> None:
+    write(tmp_path, program=SAVE + "save(1)\n")
+    write(
+        tmp_path,
+        finder="""
+            import importlib.machinery, importlib.util, sys
+            class Loader(importlib.machinery.SourceFileLoader): pass
+            class Finder:
+                def find_spec(self, name, path=None, target=None):
+                    if name == "program":
+                        return importlib.util.spec_from_file_location(name, loader=Loader(name, "program.py"))
+            sys.meta_path.insert(0, Finder())
+        """,
+    )
+    done = python(tmp_path, "-c", f"import finder; {INSTALL} import program; print(type(program.__loader__).__name__)")
+    assert done.stdout == "Loader\n"
+
+
 def test_syntax_errors_are_told_as_without_it(tmp_path: Path) -> None:
     write(tmp_path, program="def work(:\n    pass\n")
     plain = python(tmp_path, "-c", "import program").stderr.splitlines()
     hooked = python(tmp_path, "-c", f"{INSTALL} import program").stderr.splitlines()
     assert len(plain) >= 4
     assert hooked[-4:] == plain[-4:]
+    assert "ast.py" not in "\n".join(hooked)
     assert "During handling" not in "\n".join(hooked)
 
 
@@ -576,6 +605,15 @@ def test_modules_under_test_and_conftest_are_covered(tmp_path: Path) -> None:
     assert "1 failed, 1 error" in said
     assert "program.py:7: NotDriven" in said
     assert "conftest.py:10: NotDriven" in said
+
+
+def test_installed_plugins_of_pytest_are_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    write(folder, installed=SAVE + "save(1)\n")
+    write(tmp_path, conftest="import sys\nsys.path.append('site-packages')\npytest_plugins = ['installed']\n")
+    write(tmp_path, test_program="import installed\ndef test_it(): assert 'pytest' in repr(installed.__loader__)\n")
+    assert "1 passed" in run_pytest(tmp_path).stdout
 
 
 def test_what_pytest_compiles_without_it_stays_apart(tmp_path: Path) -> None:
