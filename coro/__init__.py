@@ -16,7 +16,7 @@ from coro.net import Listener, Stream, connect, connect_unix, listen, listen_uni
 from coro.processes import Process, ProcessError, ProcessLimiter, open_process, run_process, to_process
 from coro.signals import open_signals
 from coro.streams import ReadStream, WriteStream
-from coro.sync import Event, Lock, Queue, Semaphore
+from coro.sync import Condition, Event, Lock, Queue, Semaphore
 from coro.task import CancelScope, Coro, Request, Task, current_task
 from coro.threads import Limiter, from_thread, to_thread
 from coro.timing import checkpoint, move_on_after, now, shield, sleep, sleep_forever, timeout
@@ -28,6 +28,7 @@ __all__ = [
     "CancelScope",
     "Cancelled",
     "ClosedError",
+    "Condition",
     "Coro",
     "CoroError",
     "Descriptor",

@@ -147,7 +147,7 @@ class Process:
 
     def __repr__(self) -> str:
         code = self.returncode
-        return f"<Process {self.pid} {_text(self.command)!r} {'running' if code is None else _ending(code)}>"
+        return f"<Process {self.pid} {_text(self.command)} {'running' if code is None else _ending(code)}>"
 
 
 def _piped(stream: T | None, name: str) -> T:
@@ -260,7 +260,7 @@ def run_process(
     )  # fmt: skip
     if check and done.returncode:
         said = (done.stderr or b"")[-SHOWN:].decode(errors="replace").strip()
-        message = f"{_text(command)!r} {_ending(done.returncode)}" + (f": {said}" if said else "")
+        message = f"{_text(command)} {_ending(done.returncode)}" + (f": {said}" if said else "")
         raise ProcessError(message, done.returncode, done.stdout or b"", done.stderr or b"")
     return done
 
@@ -283,7 +283,7 @@ def _read_all(stream: ReadStream, limit: int) -> Coro[bytes]:
 
 
 def _text(command: Command) -> str:
-    return shlex.join(os.fspath(part) for part in command)
+    return f"`{shlex.join(os.fspath(part) for part in command)}`"
 
 
 def _ending(code: int) -> str:

@@ -1,4 +1,4 @@
-"""Tasks waiting for each other: Event, Lock, Semaphore, Queue.
+"""Tasks waiting for each other: Event, Lock, Semaphore, Condition, Queue.
 
 No two tasks run at once and a switch happens only at `yield`, so none of these needs atomic operations. Waiters are
 served strictly first come, first served, and what is released is *handed* to the first waiter, never put back for
@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from coro.errors import ClosedError
-from coro.task import Coro, Request, Task
+from coro.task import CancelScope, Coro, Request, Task
 
 T = TypeVar("T")
 
@@ -158,6 +158,53 @@ class Lock(Semaphore):
 
     def locked(self) -> bool:
         return not self.free
+
+
+class Condition:
+    """Wait, holding a lock, for others to change what it guards.
+
+    with (yield from condition.acquire()):
+        while not ready():
+            yield from condition.wait()
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._waiters = WaitQueue("a Condition")
+
+    def acquire(self) -> Coro[AbstractContextManager[None]]:
+        """Take the lock, to be given back by `with`. Suspends while another task holds it."""
+        return self._lock.acquire()
+
+    def wait(self) -> Coro[None]:
+        """Let go of the lock, wait for a `notify`, take the lock again. Suspends. RuntimeError without the lock.
+
+        However it ends, the lock is held again: cancellation, too, arrives with it.
+        """
+        self._lock.release()
+        try:
+            yield self._waiters
+        except GeneratorExit:
+            raise  # abandoned: nothing may be waited for any more
+        except BaseException:
+            yield from self._take_again()
+            raise
+        yield from self._take_again()
+
+    def _take_again(self) -> Coro[None]:
+        with CancelScope(shielded=True):
+            yield from self._lock.acquire()
+
+    def notify(self, count: int = 1) -> None:
+        """Wake the `count` tasks that have waited longest. RuntimeError without the lock. Does not suspend."""
+        if not self._lock.locked():
+            raise RuntimeError("notify of a Condition whose lock is not held")
+        for _ in range(count):
+            self._waiters.wake_one()
+
+    def notify_all(self) -> None:
+        """Wake all that wait. RuntimeError without the lock. Does not suspend."""
+        self.notify(len(self._waiters))
 
 
 class _Put(Request, Generic[T]):

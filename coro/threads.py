@@ -15,11 +15,12 @@ import queue
 import threading
 from collections.abc import Callable
 from functools import partial
+from types import GeneratorType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from coro.errors import Cancelled
 from coro.sync import Semaphore
-from coro.task import CancelScope, Coro, Request, Task, check_generator, current_task, running
+from coro.task import CancelScope, Coro, Request, Task, current_task, running
 from coro.timing import checkpoint
 
 if TYPE_CHECKING:
@@ -198,7 +199,8 @@ class _Callback:
         """In the caller's task. All that goes wrong, cancellation too, is for the thread to know."""
         try:
             generator = self._make()
-            check_generator(generator, "from_thread")
+            if not isinstance(generator, GeneratorType):
+                raise TypeError(f"from_thread({self.name}) returned {generator!r}: it takes a generator function")
             self._result = yield from generator
         except GeneratorExit:
             self._error = Cancelled("the task that waited for this thread was broken off")

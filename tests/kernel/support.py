@@ -53,7 +53,7 @@ def python(script: str, *, input: str = "") -> subprocess.CompletedProcess[str]:
 
 
 def start_python(script: str) -> subprocess.Popen[str]:
-    """Start a script in a Python process of its own, with pipes to it."""
+    """Start a script in a Python process of its own, with pipes to it. Call it while Ctrl-C is not ignored."""
     return subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-u", "-c", script], cwd=CHECKOUT, env=environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

@@ -123,7 +123,7 @@ def test_time_stands_still_while_the_thread_waits_for_a_task_that_can_run() -> N
 
 def test_what_is_not_a_generator_function_is_refused() -> Coro[None]:
     event = coro.Event()
-    with pytest.raises(TypeError, match=r"from_thread\(\) takes a generator, as in from_thread\(work\(\)\), not None"):
+    with pytest.raises(TypeError, match=r"from_thread\(Event.set\) returned None: it takes a generator function"):
         yield from to_thread(from_thread, event.set)  # type: ignore[arg-type]
 
 

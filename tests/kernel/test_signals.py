@@ -16,10 +16,13 @@ from tests.kernel.support import python, start_python
 
 @pytest.fixture(autouse=True)
 def handlers_are_as_before() -> Iterator[None]:
+    """Shells start background jobs with Ctrl-C ignored; Python's own handler is what a run replaces."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
     before = [signal.getsignal(number) for number in numbers]
     yield
     assert [signal.getsignal(number) for number in numbers] == before
+    signal.signal(signal.SIGINT, inherited)
 
 
 def send(number: signal.Signals) -> None:

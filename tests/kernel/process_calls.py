@@ -1,0 +1,62 @@
+"""Calls that the tests of `to_process` make in worker processes. Importing this is cheap: it imports no test tools."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+class Unsendable(Exception):
+    """Can be pickled, but not made again from its pickle."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__("unsendable")
+
+
+def in_process(*args: Any, **kwargs: Any) -> tuple[int, tuple[Any, ...], dict[str, Any]]:
+    return os.getpid(), args, kwargs
+
+
+def fails() -> NoReturn:
+    raise LookupError("in the worker")
+
+
+def fails_unsendably() -> NoReturn:
+    raise Unsendable(1, 2)
+
+
+def returns_unsendable() -> object:
+    return sys.stdout
+
+
+def spins(begun: Path) -> NoReturn:
+    """Computes for ever, after it has said so."""
+    begun.write_text(str(os.getpid()))
+    while True:
+        pass
+
+
+def ends_and_leaves_a_fork(pid_file: Path) -> NoReturn:
+    """A fork has copies of all descriptors, and outlives the worker."""
+    pid = os.fork()
+    if not pid:
+        time.sleep(3600)
+    pid_file.write_text(str(pid))
+    os._exit(3)
+
+
+def closes_all_descriptors() -> NoReturn:
+    os.closerange(3, 1000)
+    while True:
+        pass
+
+
+def reads_stdin() -> str:
+    return sys.stdin.read()
+
+
+def optimize() -> int:
+    return sys.flags.optimize

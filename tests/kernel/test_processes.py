@@ -1,0 +1,509 @@
+"""Programs and their pipes (coro/processes.py, coro/streams.py). Worker processes are in test_to_process.py."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import coro
+from coro import Coro, Process, ProcessError, TaskCancelled, TaskGroup, open_process, run_process
+from tests.kernel.support import on_every_selector, python, run_on, run_tidy
+
+IGNORES_SIGTERM = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); "
+BIG = bytes(range(256)) * 4096  # 1 MiB: more than a pipe holds
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_descriptor_behind() -> Iterator[None]:
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture(params=["pidfd", "thread"])
+def waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With each of the ways to wait for a process."""
+
+    def unknown(pid: int) -> int:
+        raise OSError(38, "Function not implemented")
+
+    if request.param == "thread":
+        monkeypatch.setattr(os, "pidfd_open", unknown)
+
+
+in_both_ways = pytest.mark.usefixtures("waiting")
+
+
+def python_program(script: str) -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", script]
+
+
+def is_gone(pid: int) -> bool:
+    """Has it ended, and been waited for?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def sleeping(process: Process) -> Coro[None]:
+    yield from coro.sleep_forever()
+
+
+# --- run_process: what goes in and comes out -----------------------------------------------------------------
+
+
+def test_result_tells_exit_code_and_both_outputs() -> None:
+    command = ["sh", "-c", "echo out; echo err >&2"]
+
+    def main() -> Coro[None]:
+        done = yield from run_process(command)
+        assert (done.args, done.returncode, done.stdout, done.stderr) == (command, 0, b"out\n", b"err\n")
+
+    run_tidy(main())
+
+
+@pytest.mark.parametrize("data", [b"text", bytearray(b"text"), memoryview(b"text"), b""], ids=repr)
+def test_bytes_are_fed_to_the_program(data: bytes) -> Coro[None]:
+    assert (yield from run_process(["cat"], stdin=data)).stdout == bytes(data)
+
+
+def test_program_without_input_finds_it_at_its_end() -> Coro[None]:
+    assert (yield from run_process(["cat"])).stdout == b""
+
+
+def test_more_than_the_pipes_hold_goes_in_and_out_at_once() -> Coro[None]:
+    done = yield from run_process(["sh", "-c", "tee /dev/stderr"], stdin=BIG)
+    assert done.stdout == done.stderr == BIG
+
+
+def test_program_that_does_not_read_its_input_is_no_error() -> Coro[None]:
+    assert (yield from run_process(["true"], stdin=BIG)).returncode == 0
+
+
+def test_standard_error_can_go_where_the_output_goes() -> Coro[None]:
+    done = yield from run_process(["sh", "-c", "echo out; echo err >&2"], stderr=subprocess.STDOUT)
+    assert done.stdout == b"out\nerr\n"
+    assert vars(done)["stderr"] is None
+
+
+def test_files_can_be_input_and_output(tmp_path: Path) -> Coro[None]:
+    (tmp_path / "in").write_bytes(b"text")
+    with open(tmp_path / "in", "rb") as source, open(tmp_path / "out", "wb") as target:
+        done = yield from run_process(["cat"], stdin=source, stdout=target, stderr=subprocess.DEVNULL)
+    assert (tmp_path / "out").read_bytes() == b"text"
+    assert vars(done)["stdout"] is vars(done)["stderr"] is None
+
+
+def test_output_that_is_not_captured_is_ours() -> None:
+    script = """
+import coro
+coro.run(coro.run_process(["sh", "-c", "cat; echo err >&2"], stdin=None, stdout=None, stderr=None))
+"""
+    done = python(script, input="text")
+    assert (done.stdout, done.stderr) == ("text", "err\n")
+
+
+def test_directory_and_environment_are_the_given_ones(tmp_path: Path) -> Coro[None]:
+    done = yield from run_process(["/bin/sh", "-c", "pwd; echo $NAME$HOME"], cwd=tmp_path, env={"NAME": "value"})
+    assert done.stdout == f"{tmp_path}\nvalue\n".encode()
+
+
+def test_paths_can_be_arguments(tmp_path: Path) -> Coro[None]:
+    (tmp_path / "file").write_bytes(b"text")
+    assert (yield from run_process(["cat", tmp_path / "file"])).stdout == b"text"
+
+
+# --- run_process: what goes wrong ----------------------------------------------------------------------------
+
+
+def test_exit_code_other_than_0_is_an_error_that_quotes_what_the_program_said() -> Coro[None]:
+    with pytest.raises(ProcessError) as caught:
+        yield from run_process(["sh", "-c", "echo out; echo no such thing >&2; exit 3"])
+    error = caught.value
+    assert str(error) == "`sh -c 'echo out; echo no such thing >&2; exit 3'` ended with exit code 3: no such thing"
+    assert (error.returncode, error.stdout, error.stderr) == (3, b"out\n", b"no such thing\n")
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 1, "signal 35")])
+def test_error_names_the_signal_that_killed_the_program(number: int, name: str) -> Coro[None]:
+    with pytest.raises(ProcessError, match=f"was killed by {name}") as caught:
+        yield from run_process(["sh", "-c", f"kill -{int(number)} $$"])
+    assert caught.value.returncode == -number
+
+
+def test_exit_code_is_only_told_when_it_is_not_to_be_checked() -> Coro[None]:
+    assert (yield from run_process(["false"], check=False)).returncode == 1
+
+
+def test_error_survives_pickling() -> None:
+    error = pickle.loads(pickle.dumps(ProcessError("message", -9, b"out", b"err")))
+    assert (str(error), error.returncode, error.stdout, error.stderr) == ("message", -9, b"out", b"err")
+
+
+@pytest.mark.parametrize("command", [["/no/such/program"], ["no-such-program"]])
+def test_program_that_does_not_exist_is_named(command: Sequence[str]) -> Coro[None]:
+    with pytest.raises(FileNotFoundError, match=command[0]):
+        yield from run_process(command, stdin=b"text")
+
+
+def test_directory_that_does_not_exist_is_named() -> Coro[None]:
+    with pytest.raises(FileNotFoundError, match="/no/such/directory"):
+        yield from run_process(["true"], cwd="/no/such/directory")
+
+
+def test_command_line_for_a_shell_is_refused() -> Coro[None]:
+    with pytest.raises(TypeError, match="a list of the program and its arguments, not 'ls -l'"):
+        yield from run_process("ls -l")
+
+
+@in_both_ways
+def test_program_that_prints_more_than_the_limit_is_ended() -> None:
+    def main() -> Coro[None]:
+        with pytest.raises(coro.LimitExceeded, match="longer than 1000000 bytes"):
+            yield from run_process(["yes"], limit=1_000_000)
+
+    run_tidy(main())
+
+
+# --- open_process: streams ------------------------------------------------------------------------------------------
+
+
+def test_body_talks_with_the_program() -> None:
+    def talk(process: Process) -> Coro[list[bytes]]:
+        answers = []
+        for question in b"6*7\n", b"1+1\n":
+            yield from process.stdin.write(question)
+            answers.append((yield from process.stdout.read_until(b"\n")))
+        return answers
+
+    def main() -> Coro[None]:
+        program = python_program("import sys\nfor line in sys.stdin: print(eval(line), flush=True)")
+        assert (yield from open_process(program, talk)) == [b"42\n", b"2\n"]
+
+    run_tidy(main())
+
+
+@pytest.mark.parametrize("end", ["by itself", "without its pipes"])
+def test_program_has_ended_when_the_body_has(end: str) -> Coro[None]:
+    def body(process: Process) -> Coro[Process]:
+        if end == "by itself":
+            process.stdin.close()
+        yield from ()
+        return process
+
+    process = yield from open_process(["cat"], body)
+    assert process.returncode == 0
+    assert is_gone(process.pid)
+    assert process.stdin.closed and process.stdout.closed
+
+
+def test_all_reading_functions_work_on_pipes() -> Coro[None]:
+    def body(process: Process) -> Coro[None]:
+        stdout = process.stdout
+        assert (yield from stdout.read_exactly(4)) == b"abcd"
+        assert (yield from stdout.read_until(b"\n")) == b"ef\n"
+        buffer = bytearray(3)
+        assert (yield from stdout.read_into(buffer)) == 3
+        assert buffer == b"ghi"
+        stdout.unread(b"hi")
+        assert (yield from stdout.read(1)) == b"h"
+        with pytest.raises(coro.EndOfStream, match=r"<ReadStream pipe, fd \d+> ended 5 bytes short of 8") as caught:
+            yield from stdout.read_exactly(8)
+        assert caught.value.partial == b"ij\n"
+        assert (yield from stdout.read_into(buffer)) == 0
+        assert (yield from stdout.read()) == b""
+
+    yield from open_process(["printf", r"abcdef\nghij\n"], body)
+
+
+def test_big_reads_fill_a_buffer_piece_by_piece() -> Coro[None]:
+    def body(process: Process) -> Coro[bytes]:
+        received, buffer = bytearray(), bytearray(1 << 17)
+        while count := (yield from process.stdout.read_into(buffer)):
+            received += buffer[:count]
+        return bytes(received)
+
+    code = "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4096)"
+    assert (yield from open_process(python_program(code), body)) == BIG
+
+
+def test_writing_waits_until_the_program_reads() -> None:
+    def body(process: Process) -> Coro[None]:
+        with coro.move_on_after(0.01) as scope:
+            yield from process.stdin.write(BIG)
+        assert scope.cancelled_caught  # the pipe is full
+        yield from coro.gather(drain(process), rest(process))
+
+    def rest(process: Process) -> Coro[None]:
+        yield from process.stdin.write(BIG)
+        process.stdin.close()
+
+    def drain(process: Process) -> Coro[None]:
+        while (yield from process.stdout.read()):
+            pass
+
+    run_tidy(open_process(["cat"], body))
+
+
+def test_pipe_that_is_always_ready_lets_other_tasks_run() -> Coro[None]:
+    def turns(work: Callable[[], Coro[object]]) -> Coro[int]:
+        """How often others run while `work` is done 100 times."""
+        count = 0
+
+        def others() -> Coro[None]:
+            nonlocal count
+            while True:
+                yield from coro.checkpoint()
+                count += 1
+
+        def body(group: TaskGroup) -> Coro[int]:
+            task = group.spawn(others())
+            for _ in range(100):
+                yield from work()
+            task.cancel()
+            return count
+
+        return (yield from coro.task_group(body))
+
+    def reading(process: Process) -> Coro[tuple[int, int]]:
+        yield from process.stdout.read(1)
+        buffer = bytearray(1)
+        one = yield from turns(lambda: process.stdout.read(1))
+        other = yield from turns(lambda: process.stdout.read_into(buffer))
+        process.terminate()
+        return one, other
+
+    def writing(process: Process) -> Coro[int]:
+        return (yield from turns(lambda: process.stdin.write(b"x")))
+
+    assert all(count >= 5 for count in (yield from open_process(["yes"], reading)))
+    assert (yield from open_process(["sh", "-c", "cat >/dev/null"], writing)) >= 5
+
+
+def test_standard_error_can_be_a_pipe_of_its_own() -> Coro[None]:
+    def body(process: Process) -> Coro[bytes]:
+        return (yield from process.stderr.read_until(b"\n"))
+
+    code = ["sh", "-c", "echo err >&2"]
+    assert (yield from open_process(code, body, stderr=subprocess.PIPE)) == b"err\n"
+
+
+@pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
+def test_pipe_that_is_not_there_is_named(name: str) -> Coro[None]:
+    def body(process: Process) -> Coro[None]:
+        with pytest.raises(RuntimeError, match=f"no pipe to the process's {name}: start it with {name}=subproc"):
+            getattr(process, name)
+        yield from ()
+
+    yield from open_process(["true"], body, stdin=None, stdout=None)
+
+
+def test_writing_to_a_program_that_has_ended_is_an_error() -> Coro[None]:
+    def body(process: Process) -> Coro[None]:
+        yield from process.wait()
+        with pytest.raises(BrokenPipeError):
+            yield from process.stdin.write(b"text")
+
+    yield from open_process(["true"], body)
+
+
+@pytest.mark.parametrize("how", ["read", "write"])
+def test_closing_a_pipe_ends_the_wait_on_it_and_refuses_later_ones(how: str) -> Coro[None]:
+    def use(process: Process) -> Coro[object]:
+        return process.stdout.read() if how == "read" else process.stdin.write(BIG)
+
+    def body(process: Process) -> Coro[None]:
+        def work(group: TaskGroup) -> Coro[None]:
+            group.spawn(use(process), name="use")
+            for _ in range(3):
+                yield from coro.checkpoint()
+            for _ in range(2):  # the second time nothing happens
+                (process.stdout if how == "read" else process.stdin).close()
+
+        with pytest.raises(coro.ClosedError, match=r"pipe, fd \d+ was closed while task 'use' waited for it"):
+            yield from coro.task_group(work)
+        with pytest.raises(coro.ClosedError):
+            yield from use(process)
+        process.terminate()
+
+    yield from open_process(["sleep", "3600"], body)
+
+
+@on_every_selector
+def test_pipes_and_ends_are_seen_by_every_selector(selector: type[selectors.BaseSelector]) -> None:
+    def main() -> Coro[None]:
+        assert (yield from run_process(["cat"], stdin=BIG)).stdout == BIG
+
+    run_on(selector, main())
+
+
+# --- open_process: the end ---------------------------------------------------------------------------------------
+
+
+@in_both_ways
+def test_any_number_of_tasks_wait_for_the_end() -> None:
+    def body(process: Process) -> Coro[list[int]]:
+        def work(group: TaskGroup) -> Coro[list[int]]:
+            waits = [group.spawn(process.wait()) for _ in range(3)]
+            while not all(task.request for task in waits):
+                yield from coro.checkpoint()
+            waits[0].cancel()  # who watches for all of them
+            with pytest.raises(TaskCancelled):
+                yield from waits[0].join()
+            process.stdin.close()
+            codes = []
+            for task in waits[1:]:
+                codes.append((yield from task.join()))
+            return codes
+
+        return coro.task_group(work)
+
+    def main() -> Coro[None]:
+        assert (yield from open_process(["sh", "-c", "cat; exit 3"], body)) == [3, 3]
+
+    run_tidy(main())
+
+
+@in_both_ways
+def test_cancelled_body_terminates_the_program_which_may_clean_up(tmp_path: Path) -> None:
+    started: list[Process] = []
+    code = f"trap 'echo cleaned up >{tmp_path}/log; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
+
+    def body(process: Process) -> Coro[None]:
+        started.append(process)
+        yield from process.stdout.read_until(b"ready\n")
+        coro.current_task().cancel()
+        yield from coro.sleep_forever()
+
+    def main() -> Coro[None]:
+        def work(group: TaskGroup) -> Coro[None]:
+            with pytest.raises(TaskCancelled):
+                yield from group.spawn(open_process(["sh", "-c", code], body)).join()
+
+        yield from coro.task_group(work)
+        assert (tmp_path / "log").read_text() == "cleaned up\n"
+        assert started[0].returncode == 0
+        assert is_gone(started[0].pid)
+
+    run_tidy(main())
+
+
+@in_both_ways
+def test_program_that_does_not_end_when_asked_is_killed_after_the_grace() -> None:
+    started: list[Process] = []
+
+    def body(process: Process) -> Coro[None]:
+        started.append(process)
+        yield from process.stdout.read_until(b"ready\n")
+        raise LookupError
+
+    def main() -> Coro[None]:
+        before = coro.now()
+        with pytest.raises(LookupError):
+            program = python_program(IGNORES_SIGTERM + "signal.pause()")
+            yield from open_process(program, body, grace=0.05)
+        assert coro.now() >= before + 0.05
+        assert started[0].returncode == -signal.SIGKILL
+        assert is_gone(started[0].pid)
+
+    run_tidy(main())
+
+
+def test_run_process_that_is_cancelled_ends_its_program() -> Coro[None]:
+    with coro.move_on_after(0.05) as scope:
+        yield from run_process(["sleep", "3600"])
+    assert scope.cancelled_caught
+
+
+def test_waiting_can_have_a_time_limit_and_the_program_goes_on() -> Coro[None]:
+    def body(process: Process) -> Coro[int | None]:
+        with pytest.raises(TimeoutError), coro.timeout(0.01):
+            yield from process.wait()
+        assert process.returncode is None
+        process.send_signal(signal.SIGINT)
+        return (yield from process.wait())
+
+    assert (yield from open_process(["sleep", "3600"], body)) == -signal.SIGINT
+
+
+def test_program_is_ended_when_the_wait_after_the_body_is_cancelled() -> Coro[None]:
+    started: list[Process] = []
+
+    def body(process: Process) -> Coro[None]:
+        started.append(process)
+        yield from ()
+
+    with coro.move_on_after(0.05) as scope:
+        yield from open_process(["sleep", "3600"], body)
+    assert scope.cancelled_caught
+    assert started[0].returncode == -signal.SIGTERM
+
+
+def test_caller_that_is_cancelled_while_the_program_starts_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def main() -> Coro[None]:
+        def popen(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+            started.append(subprocess.Popen(command, **options))
+            task.loop.post(task.cancel)
+            return started[0]
+
+        task = coro.current_task()
+        monkeypatch.setattr("coro.processes.Popen", popen)
+        with pytest.raises(coro.Cancelled):
+            yield from open_process(["sleep", "3600"], sleeping)
+        assert started[0].returncode == -signal.SIGTERM
+
+    run_tidy(main())
+
+
+def test_signal_to_a_program_that_has_ended_does_nothing() -> Coro[None]:
+    def body(process: Process) -> Coro[None]:
+        yield from process.wait()
+        process.terminate()
+
+    yield from open_process(["true"], body)
+
+
+def test_repr_shows_the_state() -> Coro[None]:
+    def body(process: Process) -> Coro[Process]:
+        assert repr(process) == f"<Process {process.pid} `sh -c 'cat; exit 3'` running>"
+        assert repr(process.stdin).startswith("<WriteStream pipe, fd ")
+        yield from ()
+        return process
+
+    process = yield from open_process(["sh", "-c", "cat; exit 3"], body)
+    assert repr(process).endswith(" ended with exit code 3>")
+    assert repr(process.stdin) == "<WriteStream pipe, closed descriptor>"
+
+
+def test_run_that_is_broken_off_kills_its_program() -> None:
+    started: list[Process] = []
+
+    def break_off() -> None:
+        raise MemoryError
+
+    def body(process: Process) -> Coro[None]:
+        started.append(process)
+        loop.post(break_off)
+        yield from coro.sleep_forever()
+
+    loop = coro.Loop()
+    main = open_process(["sleep", "3600"], body)
+    with pytest.raises(MemoryError):
+        loop.run(main)
+    main.close()  # as the garbage collector will
+    process = started[0]
+    assert process._popen.wait(60) == -signal.SIGKILL
+    coro.run(process.reap(0))
