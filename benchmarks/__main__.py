@@ -13,13 +13,14 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import connections, http_hello, memory, switch, upload_job, upload_large
+from benchmarks import connections, http_hello, memory, primitives, switch, upload_job, upload_large
 from benchmarks.processes import CORES, LOAD_CORE
 from benchmarks.report import Benchmark, Options
 
 BENCHMARKS: dict[str, Benchmark] = {
     "switch": switch.measure,
     "memory": memory.measure,
+    "primitives": primitives.measure,
     "http_hello": http_hello.measure,
     "upload_large": upload_large.measure,
     "upload_job": upload_job.measure,

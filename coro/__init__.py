@@ -19,7 +19,7 @@ from coro.streams import ReadStream, WriteStream
 from coro.sync import Condition, Event, Lock, Queue, Semaphore
 from coro.task import CancelScope, Coro, Request, Task, current_task
 from coro.threads import Limiter, from_thread, to_thread
-from coro.timing import checkpoint, move_on_after, now, shield, sleep, sleep_forever, timeout
+from coro.timing import call_later, checkpoint, move_on_after, now, shield, sleep, sleep_forever, timeout
 
 __version__ = "0.1.0"
 
@@ -55,6 +55,7 @@ __all__ = [
     "Writable",
     "WriteStream",
     "background",
+    "call_later",
     "checkpoint",
     "connect",
     "connect_unix",

@@ -28,7 +28,6 @@ from coro.task import Coro, Failure, Request, Task, check_generator, running
 
 T = TypeVar("T")
 Action = Callable[[], object]
-LONGEST_POLL = 86400.0  # seconds; selectors raise OverflowError for very distant timers
 
 
 class Timer:
@@ -49,6 +48,7 @@ class Timer:
 
 class Loop:
     """Drives tasks until the main one, and the background ones after it, have ended."""
+    LONGEST_POLL = 86400.0  # seconds; selectors raise OverflowError for very distant timers
 
     def __init__(
         self, selector: selectors.BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
@@ -105,7 +105,7 @@ class Loop:
         if self.ready or self._posted:
             timeout: float | None = 0
         elif self._timers:
-            timeout = min(max(0.0, self._timers[0][0] - self.time()), LONGEST_POLL)
+            timeout = min(max(0.0, self._timers[0][0] - self.time()), self.LONGEST_POLL)
         else:
             timeout = None
         events = self.selector.select(timeout)

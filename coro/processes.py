@@ -5,7 +5,8 @@ Their pipes are streams, their end is something to wait for.
 No process outlives the generator function that started it. When its time is up (an error, a cancellation) it is asked
 to end with SIGTERM, killed if it has not ended within the grace, and waited for, so that no zombie is left.
 
-The end of a process is a readable descriptor (pidfd_open(2)); where there is none to be had, a thread waits for it.
+The end of a process makes a descriptor readable (pidfd_open(2)). Where there is none to be had, a thread waits for it
+and closes a pipe.
 Starting one can block, on a slow disk for example, and so is done in a thread.
 """
 
@@ -19,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from subprocess import DEVNULL, PIPE, CompletedProcess, Popen
@@ -30,7 +32,7 @@ from coro.io import Buffer, Descriptor, Socket
 from coro.streams import Pipe, ReadStream, WriteStream
 from coro.sync import Lock
 from coro.task import Coro, current_task
-from coro.threads import Limiter, default_limiter, to_thread_abandonable
+from coro.threads import Limiter, default_limiter
 from coro.timing import checkpoint, move_on_after, shield, sleep_forever
 from coro.worker import LENGTH, MAIN, PROTOCOL, Main
 
@@ -58,16 +60,30 @@ class ProcessError(CoroError):
         self.stderr = stderr
 
 
-class _PidFd(Descriptor):
-    """Readable when the process has ended."""
+class _End(Descriptor):
+    """Readable when a process has ended."""
 
     __slots__ = ()
+
+    def __init__(self, pid: int) -> None:
+        try:
+            fd = os.pidfd_open(pid)
+        except (AttributeError, OSError):  # not on this system, or not before Linux 5.3, or a sandbox forbids it
+            fd, held = os.pipe()
+            threading.Thread(target=_wait_and_close, args=(pid, held), name="coro-process-end", daemon=True).start()
+        super().__init__(fd)
 
     def close(self) -> None:
         fd = self.fd
         if fd >= 0:
             self.forget()
             os.close(fd)
+
+
+def _wait_and_close(pid: int, fd: int) -> None:
+    with suppress(ChildProcessError):  # it has been reaped
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # and leave that to `Popen.poll`
+    os.close(fd)
 
 
 class Process:
@@ -77,11 +93,16 @@ class Process:
         self.command = command
         self.pid = popen.pid
         self._popen = popen
+        try:
+            self._end = _End(popen.pid)
+        except BaseException:  # out of descriptors
+            with popen:
+                popen.kill()
+            raise
+        self._watching = Lock()  # one task waits for the descriptor, others for that task
         self._stdin = WriteStream(Pipe(cast(io.FileIO, popen.stdin))) if popen.stdin is not None else None
         self._stdout = ReadStream(Pipe(cast(io.FileIO, popen.stdout))) if popen.stdout is not None else None
         self._stderr = ReadStream(Pipe(cast(io.FileIO, popen.stderr))) if popen.stderr is not None else None
-        self._pidfd = _open_pidfd(popen.pid)
-        self._watching = Lock()  # one task waits for the descriptor, others for that task
 
     @property
     def stdin(self) -> WriteStream:
@@ -107,12 +128,8 @@ class Process:
         """Wait for its end; the `returncode`. Suspends. Any number of tasks may wait."""
         while (code := self.returncode) is None:
             with (yield from self._watching.acquire()):
-                if self.returncode is not None:
-                    continue
-                if self._pidfd is not None:
-                    yield self._pidfd.readable
-                else:
-                    yield from to_thread_abandonable(Limiter(1), _wait_for_end, self.pid)
+                if self.returncode is None:
+                    yield self._end.readable
         return code
 
     def send_signal(self, number: signal.Signals) -> None:
@@ -134,16 +151,20 @@ class Process:
                 stream.close()
 
     def reap(self, grace: float) -> Coro[None]:
-        """Wait `grace` seconds for its end, then kill it; leave nothing of it behind. Cannot be cancelled. Suspends."""
+        """Wait `grace` seconds for its end, then kill it; leave nothing of it behind. Cannot be cancelled. Suspends.
+
+        PermissionError when it must be killed and may not be.
+        """
         self.close()
-        with shield():
-            with move_on_after(grace):
-                yield from self.wait()
-            if self.returncode is None:
-                self.kill()
-                yield from self.wait()
-        if self._pidfd is not None:
-            self._pidfd.close()
+        try:
+            with shield():
+                with move_on_after(grace):
+                    yield from self.wait()
+                if self.returncode is None:
+                    self.kill()
+                    yield from self.wait()
+        finally:
+            self._end.close()
 
     def __repr__(self) -> str:
         code = self.returncode
@@ -154,19 +175,6 @@ def _piped(stream: T | None, name: str) -> T:
     if stream is None:
         raise RuntimeError(f"there is no pipe to the process's {name}: start it with {name}=subprocess.PIPE")
     return stream
-
-
-def _open_pidfd(pid: int) -> _PidFd | None:
-    """None where there is none: not Linux, or before 5.3, or in a sandbox that forbids it, or out of descriptors."""
-    try:
-        return _PidFd(os.pidfd_open(pid))
-    except (AttributeError, OSError):
-        return None
-
-
-def _wait_for_end(pid: int) -> None:
-    with suppress(ChildProcessError):  # it has been reaped already
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # and leave it for `Popen.poll`
 
 
 def _start(function: Callable[P, Popen[bytes]], *args: P.args, **kwargs: P.kwargs) -> Coro[Popen[bytes]]:
@@ -182,7 +190,8 @@ def _while_open(process: Process, work: Coro[T], stop: Callable[[], None], grace
         process.kill()
         raise
     except BaseException:
-        stop()
+        with suppress(PermissionError):  # it runs as another user; without its pipes it may still end
+            stop()
         yield from process.reap(grace)
         raise
 
@@ -400,8 +409,9 @@ class _Pool:
             yield from sleep_forever()
         finally:
             self._ended = True
+            idle, self._idle = self._idle, []
             with shield():
-                yield from gather(*(worker.reap(GRACE) for worker in self._idle))
+                yield from gather(*(worker.reap(GRACE) for worker in idle))
 
 
 def _pool() -> _Pool:
@@ -418,10 +428,10 @@ def _start_worker() -> Coro[_Worker]:
         with theirs:
             command = _worker_command(theirs.fileno())
             popen = yield from _start(_popen_uninterrupted, command, theirs.fileno())
+        return _Worker(command, popen, ours)
     except BaseException:
         ours.close()
         raise
-    return _Worker(command, popen, ours)
 
 
 def _worker_command(fd: int) -> list[str]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import errno
 import functools
 import inspect
+import math
 import os
 import random
 import selectors
@@ -89,14 +90,14 @@ class _VirtualSelector(selectors.BaseSelector):
             return events
         if self._can_be_woken():
             started = time.monotonic()
-            events = self._real.select(timeout)
-            passed = time.monotonic() - started
-            self._move(passed if timeout is None or events else timeout)
+            wait = None if timeout is None else min(timeout, Loop.LONGEST_POLL)
+            events = self._real.select(wait)
+            self._clock.advance(time.monotonic() - started if events or wait is None else wait)
             return events
-        if timeout is None:
+        if timeout is None or timeout == math.inf:
             self.loop.end_deadlock()
         else:
-            self._move(timeout)
+            self._clock.advance(timeout)
         return []
 
     def _can_be_woken(self) -> bool:
@@ -106,15 +107,11 @@ class _VirtualSelector(selectors.BaseSelector):
         owners = (getattr(key.data, "__self__", None) for key in self.get_map().values())
         return any(isinstance(owner, Descriptor) and (owner.reader or owner.writer) for owner in owners)
 
-    def _move(self, seconds: float) -> None:
-        before = self._clock.time
-        self._clock.advance(seconds)
-        if self._clock.time == before:  # the step is too small for a float so far from 0
-            self._clock.advance(before * 2.0**-52)
-
 
 class VirtualLoop(Loop):
     """A loop in virtual time. With a `seed`, ready tasks are stepped in an order that is random, but the seed's."""
+
+    LONGEST_POLL = math.inf
 
     def __init__(self, seed: int | None = None) -> None:
         clock = VirtualClock()

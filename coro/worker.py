@@ -71,7 +71,7 @@ def serve(fd: int, main: Main) -> None:
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     connection = socket.socket(fileno=fd)
     connection.set_inheritable(False)
-    os.register_at_fork(after_in_child=connection.close)  # what a call forks must not keep the stream open
+    os.register_at_fork(after_in_child=lambda: os.close(fd))  # what a call forks must not keep the stream open
     with suppress(ConnectionError), connection.makefile("rb") as stream:
         while head := stream.read(LENGTH.size):
             call = stream.read(LENGTH.unpack(head)[0])

@@ -20,6 +20,10 @@ def in_process(*args: Any, **kwargs: Any) -> tuple[int, tuple[Any, ...], dict[st
     return os.getpid(), args, kwargs
 
 
+def gives_back(value: Any) -> Any:
+    return value
+
+
 def fails() -> NoReturn:
     raise LookupError("in the worker")
 
@@ -39,11 +43,13 @@ def spins(begun: Path) -> NoReturn:
         pass
 
 
-def ends_and_leaves_a_fork(pid_file: Path) -> NoReturn:
-    """A fork has copies of all descriptors, and outlives the worker."""
+def ends_and_leaves_a_fork(pid_file: Path, until_ended: int) -> NoReturn:
+    """A fork has copies of all descriptors. This one outlives the worker, but not the process `until_ended`."""
     pid = os.fork()
     if not pid:
-        time.sleep(3600)
+        while os.path.exists(f"/proc/{until_ended}"):
+            time.sleep(0.1)
+        os._exit(0)
     pid_file.write_text(str(pid))
     os._exit(3)
 

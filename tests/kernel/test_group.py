@@ -90,13 +90,15 @@ def test_tasks_of_a_group_can_spawn_into_it() -> None:
 
 
 def test_task_spawned_from_outside_as_the_last_one_ends_is_waited_for() -> None:
-    """The owner has been woken, but has not run yet, when the group gets another task."""
+    """The owner has been woken, but has not run yet, when the group gets another task; and again."""
     ended = Ended()
 
     def outsider(inner: TaskGroup) -> Coro[None]:
-        yield from coro.sleep(1)
-        assert not inner.tasks
-        inner.spawn(ended.sleeper(5))
+        for _ in range(3):
+            yield from coro.sleep(1)
+            assert not inner.tasks
+            inner.spawn(ended.sleeper(1))
+            yield from coro.checkpoint()  # so that our next sleep begins, and ends, after that of the sleeper
 
     def body(outer: TaskGroup) -> Coro[None]:
         def inner_body(inner: TaskGroup) -> Coro[None]:
@@ -105,7 +107,7 @@ def test_task_spawned_from_outside_as_the_last_one_ends_is_waited_for() -> None:
             yield from ()
 
         yield from coro.task_group(inner_body)
-        assert ended.log == [(6, "slept")]
+        assert ended.log == [(2, "slept"), (3, "slept"), (4, "slept")]
 
     run_tidy(coro.task_group(body))
 
@@ -293,6 +295,27 @@ def test_group_cancelled_by_a_task_after_the_body_returned_keeps_its_result() ->
         return "body"
 
     assert run_tidy(coro.task_group(body)) == "body"
+
+
+def test_tasks_are_cancelled_in_the_order_in_which_they_were_spawned() -> None:
+    """So that a run can be repeated: nothing may depend on where the tasks lie in memory."""
+    order: list[int] = []
+
+    def child(number: int) -> Coro[None]:
+        try:
+            yield from coro.sleep_forever()
+        finally:
+            order.append(number)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        yield from coro.gather(*[coro.sleep(number % 7) for number in range(200)])  # leaves gaps in memory
+        for number in range(200):
+            group.spawn(child(number))
+        yield from coro.sleep(10)
+        group.cancel()
+
+    run_tidy(coro.task_group(body))
+    assert order == list(range(200))
 
 
 def test_group_cancelled_before_its_body_returned_raises_task_cancelled() -> None:

@@ -1,4 +1,4 @@
-"""TCP, Unix sockets and TLS: connecting, listening, serving (coro/net.py). Streams are in test_stream.py."""
+"""TCP and Unix sockets: connecting, listening, serving (coro/net.py). Streams are in test_stream.py, TLS in test_tls.py."""
 
 from __future__ import annotations
 
@@ -6,56 +6,17 @@ import errno
 import logging
 import os
 import socket
-import ssl
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 import coro
 from coro import ClosedError, Coro, EndOfStream, Listener, Stream, TaskGroup
 from coro.net import resolve
-from tests.certificates import Certificates, make_certificates
+from tests.kernel.serving import ask, shout, with_server
 from tests.kernel.support import on_every_selector, python, run_on
-
-T = TypeVar("T")
-
-
-def shout(stream: Stream) -> Coro[None]:
-    """Answer each line in capitals."""
-    while True:
-        line = yield from stream.read_until(b"\n")
-        yield from stream.write(line.upper())
-
-
-def with_server(
-    body: Callable[[Listener], Coro[T]],
-    listener: Listener | None = None,
-    handler: Callable[[Stream], Coro[None]] = shout,
-) -> Coro[T]:
-    """Run `body` while `handler` serves."""
-    listening = listener or coro.listen("127.0.0.1", 0)
-
-    def both(group: TaskGroup) -> Coro[T]:
-        group.spawn(coro.serve(listening, handler))
-        try:
-            return (yield from body(listening))
-        finally:
-            listening.close()
-            group.cancel()
-
-    return coro.task_group(both)
-
-
-def ask(stream: Stream, line: bytes) -> Coro[bytes]:
-    try:
-        yield from stream.write(line)
-        return (yield from stream.read_until(b"\n"))
-    finally:
-        stream.close()
-
 
 # --- TCP ------------------------------------------------------------------------------------------
 
@@ -460,127 +421,3 @@ def test_client_waits_while_the_queue_of_a_unix_socket_is_full(
 
     coro.run(coro.task_group(body))
     listener.close()
-
-
-# --- TLS ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def serving(certificates: Certificates) -> Callable[[Stream], Coro[None]]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificates.certificate, certificates.key)
-
-    def handler(stream: Stream) -> Coro[None]:
-        try:
-            yield from stream.start_tls(context, server_side=True)
-        except OSError:
-            return
-        yield from shout(stream)
-
-    return handler
-
-
-Handler = Callable[[Stream], Coro[None]]
-
-
-@on_every_selector
-def test_tls_with_a_certificate_that_the_client_trusts(
-    selector: Any, certificates: Certificates, serving: Handler
-) -> None:
-    trust = ssl.create_default_context(cafile=certificates.authority)
-
-    def body(listener: Listener) -> Coro[None]:
-        for host in "localhost", "127.0.0.1":
-            stream = yield from coro.connect(host, listener.port, tls=trust)
-            assert (yield from ask(stream, b"secret\n")) == b"SECRET\n"
-        stream = yield from coro.connect("127.0.0.1", listener.port, tls=trust, server_hostname="localhost")
-        big = b"x" * 60_000 + b"\n"  # more than a record
-        assert (yield from ask(stream, big)) == big.upper()
-
-    run_on(selector, with_server(body, handler=serving))
-
-
-def test_certificate_that_is_not_trusted_is_refused_by_name(serving: Handler) -> Coro[None]:
-    def body(listener: Listener) -> Coro[None]:
-        expected = rf"cannot connect to localhost:{listener.port} with TLS: .*CERTIFICATE_VERIFY_FAILED"
-        with pytest.raises(ssl.SSLCertVerificationError, match=expected):
-            yield from coro.connect("localhost", listener.port, tls=ssl.create_default_context())
-
-    yield from with_server(body, handler=serving)
-
-
-def test_certificate_for_another_host_is_refused(certificates: Certificates, serving: Handler) -> Coro[None]:
-    trust = ssl.create_default_context(cafile=certificates.authority)
-
-    def body(listener: Listener) -> Coro[None]:
-        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
-            yield from coro.connect("localhost", listener.port, tls=trust, server_hostname="example.com")
-
-    yield from with_server(body, handler=serving)
-
-
-def test_server_that_does_not_speak_tls_is_an_error_with_host_and_port() -> Coro[None]:
-    def plain(stream: Stream) -> Coro[None]:
-        yield from stream.write(b"220 hello, this is not TLS\n")
-
-    def body(listener: Listener) -> Coro[None]:
-        with pytest.raises(OSError, match=rf"cannot connect to 127\.0\.0\.1:{listener.port} with TLS: "):
-            yield from coro.connect("127.0.0.1", listener.port, tls=ssl.create_default_context())
-
-    yield from with_server(body, handler=plain)
-
-
-def test_handshake_that_is_cancelled_closes_the_connection() -> Coro[None]:
-    gone = coro.Event()
-
-    def silent(stream: Stream) -> Coro[None]:
-        while (yield from stream.read()):
-            pass
-        gone.set()
-
-    def body(listener: Listener) -> Coro[None]:
-        stream = yield from coro.connect("127.0.0.1", listener.port)
-        with coro.move_on_after(0.01) as scope:
-            yield from stream.start_tls(ssl.create_default_context(), server_hostname="localhost")
-        assert scope.cancelled_caught
-        assert stream.closed
-        yield from gone.wait()
-
-    yield from with_server(body, handler=silent)
-
-
-def test_bytes_sent_ahead_of_the_handshake_are_not_taken_for_protected_ones(certificates: Certificates) -> Coro[None]:
-    def injecting(stream: Stream) -> Coro[None]:
-        yield from stream.write(b"go ahead\ninjected")
-        yield from stream.read()
-
-    def body(listener: Listener) -> Coro[None]:
-        stream = yield from coro.connect("127.0.0.1", listener.port)
-        assert (yield from stream.read_until(b"\n")) == b"go ahead\n"
-        with pytest.raises(ssl.SSLError, match="ahead of the TLS handshake"):
-            yield from stream.start_tls(ssl.create_default_context(), server_hostname="localhost")
-        assert stream.closed
-
-    yield from with_server(body, handler=injecting)
-
-
-def test_tls_reader_that_never_has_to_wait_lets_others_run(certificates: Certificates, serving: Handler) -> Coro[None]:
-    """One record holds thousands of reads, which the selector cannot see."""
-    trust = ssl.create_default_context(cafile=certificates.authority)
-
-    def body(listener: Listener) -> Coro[None]:
-        stream = yield from coro.connect("localhost", listener.port, tls=trust)
-        line = b"x" * 9_999 + b"\n"
-        yield from stream.write(line)
-        got = b""
-        while len(got) < len(line):
-            got += yield from stream.read(10)
-        assert got == line.upper()
-        stream.close()
-
-    yield from with_server(body, handler=serving)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import selectors
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -26,6 +28,9 @@ BIG = bytes(range(256)) * 4096  # 1 MiB: more than a pipe holds
 def leaves_no_descriptor_behind() -> Iterator[None]:
     before = sorted(os.listdir("/proc/self/fd"))
     yield
+    for thread in threading.enumerate():
+        if thread.name == "coro-process-end":
+            thread.join(60)
     assert sorted(os.listdir("/proc/self/fd")) == before
 
 
@@ -34,7 +39,7 @@ def waiting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """With each of the ways to wait for a process."""
 
     def unknown(pid: int) -> int:
-        raise OSError(38, "Function not implemented")
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     if request.param == "thread":
         monkeypatch.setattr(os, "pidfd_open", unknown)
@@ -73,7 +78,9 @@ def test_result_tells_exit_code_and_both_outputs() -> None:
     run_tidy(main())
 
 
-@pytest.mark.parametrize("data", [b"text", bytearray(b"text"), memoryview(b"text"), b""], ids=repr)
+@pytest.mark.parametrize(
+    "data", [b"text", bytearray(b"text"), memoryview(b"text"), b""], ids=["bytes", "bytearray", "memoryview", "empty"]
+)
 def test_bytes_are_fed_to_the_program(data: bytes) -> Coro[None]:
     assert (yield from run_process(["cat"], stdin=data)).stdout == bytes(data)
 
@@ -420,6 +427,31 @@ def test_program_that_does_not_end_when_asked_is_killed_after_the_grace() -> Non
     run_tidy(main())
 
 
+def test_program_that_may_not_be_ended_gets_its_grace_and_is_then_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Process] = []
+    asked: list[int] = []
+
+    def forbidden(popen: object, number: int) -> NoReturn:
+        asked.append(number)
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    def body(process: Process) -> Coro[None]:
+        started.append(process)
+        raise LookupError
+        yield
+
+    def main() -> Coro[None]:
+        with monkeypatch.context() as patch, pytest.raises(PermissionError) as caught:
+            patch.setattr(subprocess.Popen, "send_signal", forbidden)
+            yield from open_process(["sleep", "3600"], body, grace=0.01)
+        assert isinstance(caught.value.__context__, LookupError)
+        assert asked == [signal.SIGTERM, signal.SIGKILL]
+        started[0].kill()
+        started[0]._popen.wait()
+
+    run_tidy(main())
+
+
 def test_run_process_that_is_cancelled_ends_its_program() -> Coro[None]:
     with coro.move_on_after(0.05) as scope:
         yield from run_process(["sleep", "3600"])
@@ -464,6 +496,26 @@ def test_caller_that_is_cancelled_while_the_program_starts_leaves_no_process(mon
         with pytest.raises(coro.Cancelled):
             yield from open_process(["sleep", "3600"], sleeping)
         assert started[0].returncode == -signal.SIGTERM
+
+    run_tidy(main())
+
+
+def test_program_is_ended_when_there_are_no_descriptors_left_to_watch_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    def out_of_descriptors(pid: int = 0) -> NoReturn:
+        started.append(pid)
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def main() -> Coro[None]:
+        popen = subprocess.Popen(["sleep", "3600"], stdin=subprocess.PIPE)
+        with monkeypatch.context() as patch, pytest.raises(OSError, match="Too many open files"):
+            patch.setattr(os, "pidfd_open", out_of_descriptors)
+            patch.setattr(os, "pipe", out_of_descriptors)
+            Process(["sleep"], popen)
+        assert started[0] == popen.pid
+        assert popen.returncode == -signal.SIGKILL
+        yield from ()
 
     run_tidy(main())
 

@@ -210,6 +210,22 @@ def test_full_queue_holds_up_those_who_put(capacity: int) -> Coro[None]:
     assert most == capacity
 
 
+def test_get_from_a_full_queue_lets_the_first_of_those_who_put_go_on() -> Coro[None]:
+    queue: Queue[str] = Queue(2)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        for item in "ab":
+            queue.put_nowait(item)
+        first, second = yield from parked(group, queue.put("c"), queue.put("d"))
+        assert (yield from queue.get()) == "a"
+        yield from first.join()
+        assert (len(queue), second.done) == (2, False)
+        for item in "bcd":
+            assert (yield from queue.get()) == item
+
+    yield from coro.task_group(body)
+
+
 def test_put_nowait_tells_whether_there_was_room() -> None:
     queue: Queue[int] = Queue(1)
     assert queue.put_nowait(1)

@@ -156,7 +156,7 @@ def test_no_task_is_current_outside_of_run() -> None:
 # --- What may be driven and yielded --------------------------------------------------------
 
 
-@pytest.mark.parametrize("work", [returns, None, [1], coro.checkpoint()], ids=["function", "None", "list", "checkpoint"])
+@pytest.mark.parametrize("work", [returns, None, [1], coro.checkpoint()], ids=["function", "None", "list", "tuple"])
 def test_only_generators_can_be_spawned(work: Any) -> Coro[None]:
     def body(group: TaskGroup) -> Coro[None]:
         with pytest.raises(TypeError, match=r"group\.spawn\(\) takes a generator, as in group\.spawn\(work\(\)\)"):

@@ -265,8 +265,11 @@ def test_call_that_no_thread_can_be_started_for_fails_and_returns_its_permit(
 
 def test_forked_process_starts_threads_of_its_own() -> None:
     script = """
-import coro, os
+import coro, os, time
+from coro.threads import _workers
 coro.run(coro.to_thread(len, "parent"))
+while not _workers._idle:
+    time.sleep(0)  # the parent's worker is about to wait for another call
 pid = os.fork()
 if not pid:
     print(coro.run(coro.to_thread(len, "child")), flush=True)

@@ -1,0 +1,171 @@
+"""Cancellation loses nothing: what was handed over is kept, and no step leaves anything behind (coro/task.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import coro
+from coro import Coro, Task, TaskGroup
+from coro.testing import memory_streams
+from tests.kernel.support import TidyLoop, run_tidy
+
+
+def queue_item() -> tuple[Coro[Any], Callable[[], object]]:
+    queue: coro.Queue[str] = coro.Queue()
+    return queue.get(), lambda: queue.put_nowait("handed over")
+
+
+def semaphore_permit() -> tuple[Coro[Any], Callable[[], object]]:
+    semaphore = coro.Semaphore(0)
+
+    def acquire() -> Coro[str]:
+        yield from semaphore.acquire()
+        assert semaphore.free == 0
+        return "handed over"
+
+    return acquire(), semaphore.release
+
+
+@pytest.mark.parametrize("kind", [queue_item, semaphore_permit])
+def test_task_cancelled_when_its_wait_was_fulfilled_keeps_what_it_got(
+    kind: Callable[[], tuple[Coro[str], Callable[[], object]]]
+) -> None:
+    outcomes: list[str] = []
+
+    def receiver(wait: Coro[str]) -> Coro[None]:
+        outcomes.append((yield from wait))
+        yield from coro.sleep(5)
+        outcomes.append("went on")
+
+    def body(group: TaskGroup) -> Coro[None]:
+        wait, hand_over = kind()
+        task = group.spawn(receiver(wait))
+        yield from coro.sleep(1)
+        hand_over()
+        task.cancel()
+        with pytest.raises(coro.TaskCancelled):
+            yield from task.join()
+        assert outcomes == ["handed over"]
+
+    run_tidy(coro.task_group(body))
+
+
+@pytest.mark.parametrize("turns", range(4))
+def test_bytes_that_arrive_as_the_reader_is_cancelled_are_read_by_it_or_by_the_next(turns: int) -> None:
+    near, far = memory_streams()
+
+    def body(group: TaskGroup) -> Coro[None]:
+        task = group.spawn(far.read())
+        yield from coro.sleep(1)
+        yield from near.write(b"bytes")
+        for _ in range(turns):
+            yield from coro.checkpoint()
+        task.cancel()
+        try:
+            data = yield from task.join()
+        except coro.TaskCancelled:
+            data = yield from far.read()
+        assert data == b"bytes"
+
+    run_tidy(coro.task_group(body))
+
+
+def test_time_limit_that_passes_as_the_wait_is_fulfilled_does_not_take_the_item_back() -> None:
+    """The put is due before the deadline, both at the same time: the getter has its item, and no exception."""
+
+    def body(group: TaskGroup) -> Coro[None]:
+        queue: coro.Queue[str] = coro.Queue()
+
+        def put() -> Coro[None]:
+            yield from coro.sleep(1)
+            queue.put_nowait("item")
+            scope.cancel()
+
+        with coro.move_on_after(5) as scope:
+            group.spawn(put())
+            item = yield from queue.get()
+        assert item == "item"
+        assert scope.cancel_called
+        assert not scope.cancelled_caught
+
+    run_tidy(coro.task_group(body))
+
+
+# --- Cancellation at every step ----------------------------------------------------------------
+
+
+def workload(log: list[str]) -> Coro[None]:
+    """Every kind of wait, with cleanup that waits as well."""
+    lock, queue, event = coro.Lock(), coro.Queue[int](1), coro.Event()
+    near, far = memory_streams(capacity=2)
+
+    def worker(name: str) -> Coro[None]:
+        with (yield from lock.acquire()):
+            yield from coro.sleep(1)
+            yield from queue.put(1)
+        yield from event.wait()
+        try:
+            with coro.timeout(3):
+                yield from near.write(b"abcd") if name == "a" else coro.sleep_forever()
+        except TimeoutError:
+            log.append("timeout")
+        finally:
+            with coro.shield():
+                yield from coro.sleep(1)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        tasks = [group.spawn(worker("a")), group.spawn(worker("b"))]
+        for _ in tasks:
+            yield from queue.get()
+        event.set()
+        yield from far.read_exactly(4)
+        for task in tasks:
+            yield from task.join()
+
+    try:
+        yield from coro.task_group(body)
+    finally:
+        assert not lock.locked()
+        assert not queue._puts and not queue._gets and not event._waiters
+        assert not near.socket.writer and not far.socket.reader
+    log.append("done")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_cancellation_at_any_turn_leaves_nothing_behind(seed: int) -> None:
+    for turn in range(1000):
+        log: list[str] = []
+        loop = CancellingLoop(seed)
+
+        def body(
+            group: TaskGroup, turn: int = turn, log: list[str] = log, loop: CancellingLoop = loop
+        ) -> Coro[None]:
+            task = group.spawn(workload(log))
+            loop.cancel_at(turn, task)
+            try:
+                yield from task.join()
+            except coro.TaskCancelled:
+                log.append("cancelled")
+
+        loop.run(coro.task_group(body))
+        if log == ["timeout", "done"]:
+            assert turn > 10
+            return
+        assert log in (["cancelled"], ["timeout", "cancelled"]), turn
+    raise AssertionError("the workload does not end")
+
+
+class CancellingLoop(TidyLoop):
+    """Cancels a task after a given number of turns."""
+
+    def cancel_at(self, turn: int, task: Task[Any]) -> None:
+        self._turn, self._task = turn, task
+
+    def _step_batch(self) -> None:
+        super()._step_batch()
+        if self._turn == 0:
+            self._task.cancel()
+        self._turn -= 1

@@ -1,0 +1,426 @@
+"""Calls in worker processes (coro/processes.py, coro/worker.py)."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import coro
+from coro import Cancelled, Coro, CoroError, ProcessError, ProcessLimiter, TaskCancelled, TaskGroup, to_process
+from coro.processes import _Pool, _pool
+from tests.kernel import process_calls as calls
+from tests.kernel.support import CHECKOUT, environment, python, run_tidy, start_python
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_descriptor_behind() -> Iterator[None]:
+    before = sorted(os.listdir("/proc/self/fd"))
+    yield
+    assert sorted(os.listdir("/proc/self/fd")) == before
+
+
+def is_gone(pid: int) -> bool:
+    """Has it ended, and been waited for?"""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+def written(file: Path) -> Coro[int]:
+    """Wait until a call has written the number of a process into `file`; it."""
+    while not file.exists() or not file.read_text():
+        yield from coro.sleep(0.001)
+    return int(file.read_text())
+
+
+def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], env=environment(), capture_output=True, text=True, timeout=60, cwd=CHECKOUT
+    )  # fmt: skip
+
+
+# --- Results and errors -----------------------------------------------------------------------------------
+
+
+def test_call_runs_in_another_process_and_its_result_comes_back() -> None:
+    def main() -> Coro[None]:
+        pid, args, kwargs = yield from to_process(calls.in_process, 1, "two", three=[3])
+        assert pid != os.getpid()
+        assert (args, kwargs) == ((1, "two"), {"three": [3]})
+
+    run_tidy(main())
+
+
+def test_result_may_be_none() -> Coro[None]:
+    assert (yield from to_process(calls.gives_back, None)) is None
+
+
+def test_big_arguments_and_results_pass() -> Coro[None]:
+    data = bytes(5_000_000)
+    _, (returned,), _ = yield from to_process(calls.in_process, data)
+    assert returned == data
+
+
+def test_error_of_the_call_is_raised_with_the_workers_traceback_as_a_note() -> Coro[None]:
+    with pytest.raises(LookupError, match="in the worker") as caught:
+        yield from to_process(calls.fails)
+    note = caught.value.__notes__[0]
+    assert note.startswith("in a worker process:\nTraceback (most recent call last):\n")
+    assert 'process_calls.py", line' in note
+    assert 'worker.py", line' not in note  # its own frames tell nothing
+
+
+def test_error_that_cannot_be_sent_is_described() -> Coro[None]:
+    with pytest.raises(CoroError, match=r"the call raised Unsendable\('unsendable'\), which cannot be sent") as caught:
+        yield from to_process(calls.fails_unsendably)
+    assert "fails_unsendably" in caught.value.__notes__[0]
+
+
+def test_result_that_cannot_be_pickled_is_an_error_of_the_call() -> Coro[None]:
+    with pytest.raises(TypeError, match="cannot pickle"):
+        yield from to_process(calls.returns_unsendable)
+
+
+def test_call_that_cannot_be_pickled_is_refused_before_a_process_starts() -> Coro[None]:
+    with pytest.raises(Exception, match="lambda") as caught:
+        yield from to_process(lambda: None)
+    assert "they must be picklable" in caught.value.__notes__[0]
+    assert _Pool not in coro.current_task().loop.locals
+
+
+def test_call_has_no_input() -> Coro[None]:
+    assert (yield from to_process(calls.reads_stdin)) == ""
+
+
+# --- Workers ------------------------------------------------------------------------------------------------
+
+
+def test_idle_worker_takes_the_next_call_also_after_an_error() -> Coro[None]:
+    pid = yield from to_process(os.getpid)
+    with pytest.raises(LookupError):
+        yield from to_process(calls.fails)
+    with pytest.raises(SystemExit):
+        yield from to_process(sys.exit, 1)
+    assert (yield from to_process(os.getpid)) == pid
+
+
+def test_workers_end_with_the_run_and_are_waited_for() -> None:
+    def main() -> Coro[list[int]]:
+        return (yield from coro.gather(*(to_process(os.getpid) for _ in range(2))))
+
+    pids = run_tidy(main())
+    assert all(is_gone(pid) for pid in pids)
+
+
+def test_call_after_the_end_of_main_leaves_no_worker_behind() -> None:
+    pids: list[int] = []
+
+    def cleans_up() -> Coro[None]:
+        try:
+            yield from coro.sleep_forever()
+        finally:
+            with coro.shield():
+                yield from coro.checkpoint()
+                yield from coro.checkpoint()  # the idle workers are being ended
+                pids.append((yield from to_process(os.getpid)))
+
+    def main() -> Coro[None]:
+        pids.append((yield from to_process(os.getpid)))
+        coro.background(cleans_up())
+        yield from coro.checkpoint()
+
+    run_tidy(main())
+    assert len(pids) == 2 and all(is_gone(pid) for pid in pids)
+
+
+def test_idle_worker_that_somebody_killed_is_replaced() -> Coro[None]:
+    pid = yield from to_process(os.getpid)
+    worker = _pool()._idle[0]
+    os.kill(pid, signal.SIGKILL)
+    yield from worker.wait()
+    assert (yield from to_process(os.getpid)) != pid
+    assert worker._socket.fd < 0
+
+
+def test_ctrl_c_in_the_terminal_is_not_for_the_workers() -> Coro[None]:
+    pid = yield from to_process(os.getpid)
+    os.kill(pid, signal.SIGINT)
+    yield from to_process(signal.raise_signal, signal.SIGINT)
+    assert (yield from to_process(os.getpid)) == pid
+
+
+def test_call_finds_no_signal_blocked_and_none_ignored_that_was_not() -> Coro[None]:
+    assert (yield from to_process(signal.pthread_sigmask, signal.SIG_BLOCK, [])) == set()
+    assert callable((yield from to_process(signal.getsignal, signal.SIGTERM))) is False
+
+
+# --- Limits ------------------------------------------------------------------------------------------------------
+
+
+def test_no_more_workers_run_at_once_than_the_limiter_allows() -> None:
+    def main() -> Coro[None]:
+        limiter = ProcessLimiter(2)
+        pids = yield from coro.gather(*(limiter.run(os.getpid) for _ in range(6)))
+        assert len(set(pids)) <= 2
+        assert limiter.free == 2
+
+    run_tidy(main())
+
+
+def test_run_has_a_limiter_with_a_permit_for_each_processor() -> Coro[None]:
+    yield from to_process(os.getpid)
+    assert coro.current_task().loop.locals[ProcessLimiter].free == os.cpu_count()
+
+
+def test_limiter_of_ones_own_is_used_instead_of_the_runs(tmp_path: Path) -> None:
+    limiter = ProcessLimiter(1)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        busy = group.spawn(limiter.run(calls.spins, tmp_path / "begun"))
+        yield from written(tmp_path / "begun")
+        assert limiter.free == 0
+        assert (yield from to_process(math.factorial, 5)) == 120
+        assert ProcessLimiter() is not limiter
+        busy.cancel()
+
+    run_tidy(coro.task_group(body))
+
+
+# --- Cancellation and death ----------------------------------------------------------------------------------------
+
+
+def test_cancelled_callers_worker_is_killed_and_the_permit_comes_back_when_it_has_ended(tmp_path: Path) -> None:
+    limiter = ProcessLimiter(1)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        task = group.spawn(limiter.run(calls.spins, tmp_path / "begun"))
+        waiting = group.spawn(limiter.run(os.getpid))
+        pid = yield from written(tmp_path / "begun")
+        task.cancel()
+        while not task.done:
+            assert limiter.free == 0 and not waiting.done
+            yield from coro.checkpoint()
+        with pytest.raises(TaskCancelled):
+            yield from task.join()
+        assert is_gone(pid)
+        assert (yield from waiting.join()) != pid
+        assert limiter.free == 1
+
+    run_tidy(coro.task_group(body))
+
+
+def test_caller_that_is_cancelled_while_it_waits_for_a_worker_calls_nothing(tmp_path: Path) -> None:
+    limiter = ProcessLimiter(1)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        busy = group.spawn(limiter.run(calls.spins, tmp_path / "begun"))
+        yield from written(tmp_path / "begun")
+        waiting = group.spawn(limiter.run(calls.spins, tmp_path / "never"))
+        yield from coro.checkpoint()
+        yield from coro.checkpoint()
+        waiting.cancel()
+        busy.cancel()
+
+    def main() -> Coro[None]:
+        yield from coro.task_group(body)
+        assert limiter.free == 1
+        assert not (tmp_path / "never").exists()
+
+    run_tidy(main())
+
+
+def test_caller_that_is_cancelled_before_its_call_begins_starts_no_process() -> Coro[None]:
+    with coro.CancelScope() as scope:
+        scope.cancel()
+        with pytest.raises(Cancelled):
+            yield from to_process(os.getpid)
+    assert _Pool not in coro.current_task().loop.locals
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "end"),
+    [(os._exit, 3, "ended with exit code 3"), (signal.raise_signal, signal.SIGKILL, "was killed by SIGKILL")],
+)
+def test_death_of_the_worker_is_an_error_that_says_how(function: object, argument: int, end: str) -> None:
+    def main() -> Coro[None]:
+        with pytest.raises(ProcessError, match=rf"the worker process \d+, in a call of \w+, {end}") as caught:
+            yield from to_process(function, argument)  # type: ignore[arg-type]
+        assert caught.value.returncode in (3, -signal.SIGKILL)
+        assert (yield from to_process(math.factorial, 5)) == 120  # in another one
+
+    run_tidy(main())
+
+
+def test_death_is_seen_although_a_fork_of_the_worker_lives_on(tmp_path: Path) -> Coro[None]:
+    try:
+        with pytest.raises(ProcessError, match="ended with exit code 3"):
+            yield from to_process(calls.ends_and_leaves_a_fork, tmp_path / "pid", os.getpid())
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_worker_whose_call_closed_its_socket_is_killed() -> Coro[None]:
+    with pytest.raises(ProcessError, match="was killed by SIGKILL"):
+        yield from to_process(calls.closes_all_descriptors)
+
+
+def test_worker_that_dies_before_it_has_taken_its_call_is_an_error_too() -> Coro[None]:
+    pid = yield from to_process(os.getpid)
+    os.kill(pid, signal.SIGSTOP)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        task = group.spawn(to_process(calls.in_process, bytes(5_000_000)))  # more than the socket holds
+        while not isinstance(task.request, coro.Writable):
+            yield from coro.checkpoint()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ProcessError, match=f"worker process {pid}, in a call of in_process, was killed by SIGKILL"):
+            yield from task.join()
+
+    with pytest.raises(ProcessError):
+        yield from coro.task_group(body)
+
+
+def test_worker_that_cannot_be_started_is_an_error_and_the_permit_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def main() -> Coro[None]:
+        with monkeypatch.context() as patch, pytest.raises(FileNotFoundError, match="/no/such/python"):
+            patch.setattr(sys, "executable", "/no/such/python")
+            yield from to_process(os.getpid)
+        assert coro.current_task().loop.locals[ProcessLimiter].free == os.cpu_count()
+        assert (yield from to_process(math.factorial, 5)) == 120
+
+    run_tidy(main())
+
+
+# --- Whole programs --------------------------------------------------------------------------------------------------
+
+GUARDED = """
+import coro, enum, os, sys
+class Colour(enum.Enum):
+    RED = 1
+def mix(colour):
+    return colour, os.getpid()
+def main():
+    colour, pid = yield from coro.to_process(mix, Colour.RED)
+    assert pid != os.getpid()
+    print(colour is Colour.RED, sys.argv[1:])
+if __name__ == "__main__":
+    coro.run(main())
+"""
+
+
+def test_call_may_be_defined_in_the_main_program(tmp_path: Path) -> None:
+    (tmp_path / "program").write_text(GUARDED)
+    done = run_program(str(tmp_path / "program"), "argument")
+    assert (done.stdout, done.stderr) == ("True ['argument']\n", "")
+    assert os.listdir(tmp_path) == ["program"]
+
+
+def test_call_may_be_defined_in_a_module_that_is_run(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text(GUARDED)
+    done = subprocess.run(
+        [sys.executable, "-m", "package", "argument"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("True ['argument']\n", "")
+
+
+def test_main_program_without_a_guard_is_told_of_it(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(GUARDED.replace('if __name__ == "__main__":', "if True:"))
+    done = run_program(str(tmp_path / "program.py"))
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("in task 'main'")
+    assert "start the program's work below `if __name__ == '__main__':`" in done.stderr
+
+
+def test_call_that_is_defined_in_no_file_is_an_error_that_says_so() -> None:
+    done = python(GUARDED)
+    assert "'mix' is defined in no file: move it to a module, to be imported" in done.stderr
+
+
+def test_main_program_is_not_run_for_calls_from_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text("""
+import coro, math
+print("run")
+if __name__ == "__main__":
+    print(coro.run(coro.to_process(math.factorial, 5)))
+""")
+    assert run_program(str(tmp_path / "program.py")).stdout == "run\n120\n"
+
+
+def test_workers_have_the_options_of_the_interpreter() -> None:
+    script = """
+import coro
+from tests.kernel.process_calls import optimize
+print(coro.run(coro.to_process(optimize)))
+"""
+    assert run_program("-OO", "-W", "error", "-X", "dev", "-c", script).stdout == "2\n"
+
+
+def test_what_a_call_prints_appears_although_its_worker_is_killed() -> None:
+    script = """
+import coro, time
+def main():
+    yield from coro.to_process(print, "printed")
+    with coro.move_on_after(0.05):
+        yield from coro.to_process(time.sleep, 3600)
+coro.run(main())
+"""
+    done = python(script)
+    assert (done.stdout, done.stderr, done.returncode) == ("printed\n", "", 0)
+
+
+def test_program_that_fails_while_a_call_computes_ends_and_so_does_the_worker() -> None:
+    script = """
+import coro
+def main():
+    coro.background(coro.to_process(pow, 3, 10**10))
+    yield from coro.sleep(0.2)
+    raise LookupError
+coro.run(main())
+"""
+    done = python(script)  # returns when the worker, too, has closed its end of the output
+    assert (done.returncode, done.stderr.splitlines()[-2:]) == (1, ["LookupError", "in task 'main'"])
+
+
+@pytest.mark.parametrize("call", ["pow, 3, 10**10", "input"])
+def test_worker_does_not_outlive_a_program_that_is_killed(call: str) -> None:
+    script = f"""
+import coro, os, signal
+def main():
+    yield from coro.to_process(len, "started")
+    if {call!r} != "input":
+        coro.background(coro.to_process({call}))
+        yield from coro.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGKILL)
+coro.run(main())
+"""
+    assert python(script).returncode == -signal.SIGKILL  # returns when the worker, too, has closed its output
+
+
+def test_second_ctrl_c_ends_a_program_whose_call_is_stuck_and_its_worker() -> None:
+    process = start_python("""
+import coro
+def main():
+    try:
+        print("ready")
+        yield from coro.sleep_forever()
+    finally:
+        with coro.shield():
+            yield from coro.to_process(exec, "print('computing', flush=True)\\nwhile True: pass")
+coro.run(main())
+""")
+    assert process.stdout is not None
+    for expected in "ready\n", "computing\n":
+        assert process.stdout.readline() == expected
+        process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)  # returns when the worker, too, has closed its output
+    assert process.returncode == -signal.SIGINT
