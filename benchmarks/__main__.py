@@ -13,7 +13,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import connections, http_hello, memory, primitives, switch, upload_job, upload_large
+from benchmarks import connections, http_hello, memory, primitives, switch, undriven, upload_job, upload_large
 from benchmarks.processes import CORES, LOAD_CORE
 from benchmarks.report import Benchmark, Options
 
@@ -21,6 +21,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "switch": switch.measure,
     "memory": memory.measure,
     "primitives": primitives.measure,
+    "undriven": undriven.measure,
     "http_hello": http_hello.measure,
     "upload_large": upload_large.measure,
     "upload_job": upload_job.measure,

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import coro
+from coro import check, undriven
 from coro.supervisor import supervise, until_orphaned
 
 FAILED = 1
@@ -88,8 +89,15 @@ def _command_line(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a program", description="Run a generator function, or a service.")
     run.add_argument("target", metavar="MODULE[:NAME]", help="what to run; NAME is `main` by default")
-    run.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the program")
+    rest = run.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the program")
+    rest.required = False  # as it is in later Pythons; else a missing MODULE is reported with this one
+    checks = commands.add_parser("check", help="find calls that lack their `yield from`", description=check.__doc__)
+    checks.formatter_class = argparse.RawDescriptionHelpFormatter
+    checks.add_argument("paths", nargs="+", metavar="PATH", help="a Python file, or a folder of them")
     options = parser.parse_args(arguments)
+    if options.command == "check":
+        return check.main(options.paths)
+    undriven.install()
     program = _load(options.target, run)
     name = f"coro run {options.target}"
     if isinstance(program, Service):
@@ -132,7 +140,7 @@ def service_options(service: Service, name: str, arguments: Sequence[str]) -> ar
         description=service.description,
         epilog=f"Each option may also be given as an environment variable, as in {service.prefix}_PORT.",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    parser.add_argument("--host", type=_host, default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=_port, default=service.port, help="port to listen on (%(default)s; 0: any)")
     parser.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (%(default)s)")
     parser.add_argument(
@@ -230,6 +238,12 @@ def _exit_code(work: coro.Coro[None]) -> int:
     except Exception:
         logging.getLogger("coro").exception("a worker failed")
         return FAILED
+
+
+def _host(text: str) -> str:
+    if not text:  # would be every address of the machine
+        raise argparse.ArgumentTypeError("'' is no address; 0.0.0.0 is every address of this machine")
+    return text
 
 
 def _port(text: str) -> int:

@@ -218,6 +218,29 @@ class Socket(Descriptor):
                 continue
             yield request
 
+    def send_file(self, fd: int, offset: int, count: int) -> Coro[int]:
+        """Have the kernel send up to `count` bytes of a file, from `offset` on; how many, 0 at the file's end.
+
+        Suspends while the kernel's buffer is full. OSError; EOPNOTSUPP under TLS, past which the bytes would go.
+        """
+        if self.tls:
+            raise OSError(errno.EOPNOTSUPP, f"{self!r}: sendfile would send the file unencrypted, past TLS")
+        while self.fd >= 0:
+            try:
+                return os.sendfile(self.fd, fd, offset, count)
+            except BlockingIOError:
+                yield self.writable
+        raise ClosedError("the socket is closed on this side")
+
+    def send_eof(self) -> None:
+        """Tell the peer that nothing more will come; reading goes on. Does not suspend.
+
+        OSError; EOPNOTSUPP under TLS, which Python would take off: what is read then would not be protected.
+        """
+        if self.tls:
+            raise OSError(errno.EOPNOTSUPP, f"{self!r}: one direction of a TLS connection cannot be closed by itself")
+        self.sock.shutdown(socket.SHUT_WR)
+
     def connect(self, address: Any) -> Coro[None]:
         """Connect to a resolved address. Suspends. OSError; BlockingIOError when a Unix socket's queue is full."""
         try:

@@ -10,8 +10,7 @@ Other threads and signal handlers reach the loop through `post` alone.
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import math
 import selectors
 import signal
 import socket
@@ -25,29 +24,14 @@ from typing import Any, TypeVar
 
 from coro.errors import Cancelled, TaskCancelled
 from coro.task import Coro, Failure, Request, Task, check_generator, running
+from coro.timers import Action, Timer, TimerQueue
 
 T = TypeVar("T")
-Action = Callable[[], object]
-
-
-class Timer:
-    """A call that is due at `when`, on the loop's clock. A cancelled one stays in the heap until it is due or swept."""
-
-    __slots__ = ("action", "loop", "when")
-
-    def __init__(self, when: float, action: Action, loop: Loop) -> None:
-        self.when = when
-        self.action: Action | None = action
-        self.loop = loop
-
-    def cancel(self) -> None:
-        if self.action is not None:
-            self.action = None
-            self.loop.timer_cancelled()
 
 
 class Loop:
     """Drives tasks until the main one, and the background ones after it, have ended."""
+
     LONGEST_POLL = 86400.0  # seconds; selectors raise OverflowError for very distant timers
 
     def __init__(
@@ -62,9 +46,7 @@ class Loop:
         self.locals: dict[object, Any] = {}  # what library modules keep for the time of this run
         self._failures: list[BaseException] = []  # of background tasks
         self._interrupted = False
-        self._timers: list[tuple[float, int, Timer]] = []
-        self._timer_ids = itertools.count()
-        self._timers_cancelled = 0
+        self.timers = TimerQueue()
         self._posted: deque[Action] = deque()
         self._polling = False
         self.calls = 0  # under way in threads; each will `post`
@@ -87,25 +69,17 @@ class Loop:
         return self._result(task)
 
     def _fire_timers(self) -> None:
-        timers = self._timers
-        if not timers:
-            return
+        due = self.timers.pop_due
         now = self.time()
-        while timers and timers[0][0] <= now:
-            timer = heapq.heappop(timers)[2]
-            action = timer.action
-            if action is None:
-                self._timers_cancelled -= 1
-            else:
-                timer.action = None
-                action()
+        while (action := due(now)) is not None:
+            action()
 
     def _poll(self) -> None:
         self._polling = True  # from here on, `post` must wake the selector
         if self.ready or self._posted:
             timeout: float | None = 0
-        elif self._timers:
-            timeout = min(max(0.0, self._timers[0][0] - self.time()), self.LONGEST_POLL)
+        elif (due := self.timers.next_due()) < math.inf:
+            timeout = min(max(0.0, due - self.time()), self.LONGEST_POLL)
         else:
             timeout = None
         events = self.selector.select(timeout)
@@ -186,21 +160,9 @@ class Loop:
             raise TaskCancelled("the main task was cancelled")
         return main.result()
 
-    # --- Timers ----------------------------------------------------------------
-
     def call_at(self, when: float, action: Action) -> Timer:
         """Call `action` in the loop's thread when its clock shows `when` (seconds). It must not block or raise."""
-        timer = Timer(when, action, self)
-        heapq.heappush(self._timers, (when, next(self._timer_ids), timer))
-        return timer
-
-    def timer_cancelled(self) -> None:
-        """Sweep the heap when more than half of it is cancelled: constant work a timer, bounded memory."""
-        self._timers_cancelled += 1
-        if self._timers_cancelled > 100 and self._timers_cancelled * 2 > len(self._timers):
-            self._timers[:] = [entry for entry in self._timers if entry[2].action is not None]
-            heapq.heapify(self._timers)
-            self._timers_cancelled = 0
+        return self.timers.add(when, action)
 
     # --- Threads and signals -----------------------------------------------------
 

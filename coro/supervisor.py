@@ -76,14 +76,17 @@ class _Supervisor:
 
     def run_prepare(self, prepare: Callable[[], int]) -> int:
         pid = self._fork(prepare)
-        ended = 0
+        ended = stopped_by = 0
         while not ended:
             number = signal.sigwait(SIGNALS)
             if number != signal.SIGCHLD:
+                stopped_by = number
                 os.kill(pid, number)
             ended, status = os.waitpid(pid, os.WNOHANG)
         code = os.waitstatus_to_exitcode(status)
-        return 128 - code if code < 0 else code
+        if code < 0:
+            return 128 - code
+        return code or (128 + stopped_by if stopped_by else 0)  # it may have ended before the signal reached it
 
     def run_workers(self) -> int:
         while not self._stopping or any(worker.pid for worker in self._workers):
@@ -115,6 +118,8 @@ class _Supervisor:
             os.close(self._lifeline_held)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             code = work()
+        except KeyboardInterrupt:  # before it began
+            code = INTERRUPTED
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -24,7 +24,8 @@ from coro.errors import Cancelled, TaskCancelled
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from coro.loop import Loop, Timer
+    from coro.loop import Loop
+    from coro.timers import Timer
 
 T = TypeVar("T")
 

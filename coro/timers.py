@@ -52,7 +52,7 @@ class TimerQueue:
         timer = Timer(when, action, self)
         if when < self._near_end:
             heapq.heappush(self._near, (when, next(self._ids), timer))
-        else:
+        elif when < math.inf:  # else it is never due
             second = math.floor(when)
             timers = self._far.get(second)
             if timers is None:
@@ -64,7 +64,8 @@ class TimerQueue:
     def forget(self, timer: Timer) -> None:
         """A timer was cancelled."""
         if timer.when >= self._near_end:
-            del self._far[math.floor(timer.when)][timer]
+            if timer.when < math.inf:
+                del self._far[math.floor(timer.when)][timer]
             return
         self._cancelled += 1
         if self._cancelled > 100 and self._cancelled * 2 > len(self._near):
@@ -105,6 +106,11 @@ class TimerQueue:
             for timer in self._far.pop(heapq.heappop(self._seconds)):
                 heapq.heappush(self._near, (timer.when, next(self._ids), timer))
 
+    @property
+    def kept(self) -> int:
+        """How many timers are in memory, cancelled ones included."""
+        return len(self._near) + sum(map(len, self._far.values()))
+
     def __len__(self) -> int:
         """How many calls are to be made."""
-        return len(self._near) - self._cancelled + sum(map(len, self._far.values()))
+        return self.kept - self._cancelled

@@ -19,7 +19,7 @@ from coro.task import CancelScope, Coro, Request, Task, current_task
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from coro.loop import Timer
+    from coro.timers import Timer
 
 
 class Checkpoint(Request):

@@ -70,6 +70,7 @@ def test_its_help_is_its_docstring(command: list[str], tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
+        (["run"], "coro: the following arguments are required: MODULE[:NAME]"),
         (["run", "nowhere"], "coro: there is no module 'nowhere', neither in {here} nor installed"),
         (["run", "hello.deeper"], "coro: there is no module 'hello.deeper', neither in {here} nor installed"),
         (["run", "hello:nothing"], "coro: module 'hello' has no 'nothing'"),
@@ -119,3 +120,34 @@ def test_ctrl_c_ends_it_cleaned_up_and_quietly(command: list[str], tmp_path: Pat
 
 def test_version(command: list[str], tmp_path: Path) -> None:
     assert run(command, tmp_path, "--version").stdout == f"coro {coro.__version__}\n"
+
+
+# --- A service that is stopped before it serves --------------------------------------------------
+
+SERVICE = """
+import os, signal
+import coro
+from coro.cli import Service
+
+def prepare(options):
+    yield from ()
+    for number in signal.SIGTERM, signal.SIGINT:  # as if it had ended before the signal is passed on
+        signal.signal(number, signal.SIG_IGN)
+    os.kill(os.getppid(), int(os.environ["STOP_BY"]))
+
+def serve(options, listener):
+    print("serves", flush=True)
+    yield from coro.sleep_forever()
+
+main = Service(prepare=prepare, serve=serve, prefix="SERVICE", port=0)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_very_end_of_the_preparation_is_not_lost(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    (tmp_path / "service.py").write_text(SERVICE)
+    monkeypatch.setenv("STOP_BY", str(int(number)))
+    done = run(command, tmp_path, "run", "service", "--workers", "2")
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")

@@ -20,7 +20,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # `coro` itself is the public face of what stands above it; protocols may use it as their users do.
 LAYERS = (
     ("coro.errors",),
-    ("coro.task",),
+    ("coro.task", "coro.timers"),
     ("coro.loop",),
     ("coro.io",),
     ("coro.timing", "coro.sync", "coro.group", "coro.streams", "coro.worker"),

@@ -36,14 +36,14 @@ class Accounts:
         """The user, if name and password are right. Takes as long if there is no such user. Suspends. `StoreDown`."""
         if max(_size(name), _size(password)) > MAX_PASSWORD_SIZE:
             return None
-        user = yield from self._metadata.find_user(name)
+        user = (yield from self._metadata.find_user(name)) if _is_usable(name) else None
         with (yield from self._permits.acquire()):
             right = yield from coro.to_thread(_matches, password, (user or NOBODY).password)
         return user if right else None
 
     def add(self, name: str, password: str) -> Coro[None]:
         """Add a user. Suspends. `NameTaken`, `UnusableName`, `StoreDown`."""
-        if not name.isprintable() or name != name.strip() or not 0 < _size(name) <= MAX_NAME_SIZE:
+        if not _is_usable(name):
             raise UnusableName(f"a user name needs 1 to {MAX_NAME_SIZE} bytes of printable text, not {name!r}")
         with (yield from self._permits.acquire()):
             hashed = yield from coro.to_thread(hash_password, password)
@@ -71,6 +71,10 @@ def _matches(password: str, hashed: str) -> bool:
 def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> bytes:
     data = password.encode("utf-8", "surrogatepass")
     return hashlib.scrypt(data, salt=salt, n=n, r=r, p=p, maxmem=2 * 128 * n * r, dklen=32)
+
+
+def _is_usable(name: str) -> bool:
+    return name.isprintable() and name == name.strip() and 0 < _size(name) <= MAX_NAME_SIZE
 
 
 def _size(text: str) -> int:

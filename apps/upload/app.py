@@ -18,7 +18,7 @@ from apps.upload.reconcile import reconcile
 from apps.upload.server_store import MySQLMetadata, RedisSessions
 from apps.upload.sqlite_store import SqliteStore
 from apps.upload.storage import Storage, make_directories
-from apps.upload.store import Metadata, NameTaken, Sessions, StoreDown
+from apps.upload.store import Metadata, NameTaken, NoRoom, Sessions, StoreDown
 from coro import Coro
 from coro.cli import CommandError, Service
 from coro.http import AccessLog, Server
@@ -28,7 +28,7 @@ FIRST_USER = "admin"
 
 
 def add_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--dir", type=Path, default=Path("var"), help="where files are stored (./%(default)s)")
+    parser.add_argument("--dir", type=_directory, default=Path("var"), help="where files are stored (./%(default)s)")
     parser.add_argument("--redis", metavar="URL", help="sessions in Redis, redis://... (default: SQLite in --dir)")
     parser.add_argument("--mysql", metavar="URL", help="users and uploads in MySQL, mysql://... (default: SQLite)")
     parser.add_argument("--max-size", type=_size, metavar="BYTES", help="of one upload (default: no limit)")
@@ -50,32 +50,28 @@ def add_options(parser: ArgumentParser) -> None:
 
 def prepare(options: Namespace) -> Coro[None]:
     """Once, before anything is served: directories, tables, what a crash left behind, a first account."""
-    with _stores(options) as (sessions, metadata):
-        try:
-            yield from _prepare_stores(options.dir, sessions, metadata)
-            yield from reconcile(options.dir, metadata, _report)
-            host = f"[{options.host}]" if ":" in options.host else options.host
-            print(f"upload: http://{host}:{options.port}/")
-            if not (yield from metadata.has_users()):
-                yield from _first_user(metadata, options.mysql is None)
-        except StoreDown as error:
-            raise CommandError(f"cannot use {error}") from error
-        except OSError as error:
-            raise CommandError(f"cannot use the directory {options.dir}: {error}") from error
+    with _stores(options) as (sessions, metadata), _in_one_line(options.dir), _access_log(options.access_log):
+        yield from _prepare_stores(options.dir, sessions, metadata)
+        yield from reconcile(options.dir, metadata, _report)
+        host = f"[{options.host}]" if ":" in options.host else options.host
+        print(f"upload: http://{host}:{options.port}/")
+        if not (yield from metadata.has_users()):
+            yield from _first_user(metadata, options.mysql is None)
     sys.stdout.flush()
 
 
 def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
     """What each worker does until SIGTERM."""
     with _stores(options) as (sessions, metadata):
-        try:
-            yield from reconcile(options.dir, metadata, _report)  # of a worker that died while others went on
-        except StoreDown as error:
-            _report(f"what a crash left behind is looked after at the next start: {error}")
-        storage = Storage(
-            options.dir, metadata.identity,
-            durable=options.fsync, digest=options.digest, max_size=options.max_size,
-        )  # fmt: skip
+        with _in_one_line(options.dir):
+            try:
+                yield from reconcile(options.dir, metadata, _report)  # of a worker that died while others went on
+            except StoreDown as error:
+                _report(f"what a crash left behind is looked after at the next start: {error}")
+            storage = Storage(
+                options.dir, metadata.identity,
+                durable=options.fsync, digest=options.digest, max_size=options.max_size,
+            )  # fmt: skip
         with _access_log(options.access_log) as log:
             server = Server(UploadHandlers(sessions, metadata, storage).handle, access_log=log)
             with coro.open_signals(signal.SIGTERM) as signals:
@@ -93,18 +89,11 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
 
 def add_user(options: Namespace) -> Coro[None]:
     """The command `user add NAME`."""
-    with _stores(options) as (_, metadata):
-        try:
-            make_directories(options.dir)
-            yield from metadata.prepare()
-            password = _ask_password(options.name)
-            yield from Accounts(metadata).add(options.name, password)
-        except (NameTaken, UnusableName) as error:
-            raise CommandError(str(error)) from error
-        except StoreDown as error:
-            raise CommandError(f"cannot use {error}") from error
-        except OSError as error:
-            raise CommandError(f"cannot use the directory {options.dir}: {error}") from error
+    with _stores(options) as (_, metadata), _in_one_line(options.dir):
+        make_directories(options.dir)
+        yield from metadata.prepare()
+        password = _ask_password(options.name)
+        yield from Accounts(metadata).add(options.name, password)
 
 
 main = Service(
@@ -114,12 +103,25 @@ main = Service(
 
 
 @contextmanager
+def _in_one_line(directory: Path) -> Iterator[None]:
+    """Make a `CommandError` of what the user can mend."""
+    try:
+        yield
+    except StoreDown as error:
+        raise CommandError(f"cannot use {error}") from error
+    except (NoRoom, NameTaken, UnusableName) as error:
+        raise CommandError(str(error)) from error
+    except OSError as error:
+        raise CommandError(f"cannot use the directory {directory}: {error}") from error
+
+
+@contextmanager
 def _stores(options: Namespace) -> Iterator[tuple[Sessions, Metadata]]:
     """The stores that the options name. Nothing is connected or opened yet."""
     embedded = SqliteStore(options.dir / "upload.sqlite3", durable=options.fsync)
     try:
-        sessions: Sessions = RedisSessions(options.redis) if options.redis else embedded
-        metadata: Metadata = MySQLMetadata(options.mysql) if options.mysql else embedded
+        sessions: Sessions = RedisSessions(options.redis) if options.redis is not None else embedded
+        metadata: Metadata = MySQLMetadata(options.mysql) if options.mysql is not None else embedded
     except (ValueError, InterfaceError) as error:
         raise CommandError(str(error)) from error
     try:
@@ -182,6 +184,12 @@ def _print_now(lines: str) -> None:
 
 def _report(line: str) -> None:
     print(f"upload: {line}", file=sys.stderr, flush=True)
+
+
+def _directory(text: str) -> Path:
+    if not text:
+        raise ArgumentTypeError("a directory needs a name; `.` is the working directory")
+    return Path(text)
 
 
 def _size(text: str) -> int:

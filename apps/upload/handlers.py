@@ -199,7 +199,8 @@ class UploadHandlers:
     def _upload(self, request: Request) -> Coro[Upload]:
         """The upload that the path names, if it is the caller's. `HTTPError` 401, 404."""
         user_id = yield from self._user(request)
-        upload = yield from self.metadata.get_upload(user_id, request.params["id"])
+        upload_id = request.params["id"]
+        upload = (yield from self.metadata.get_upload(user_id, upload_id)) if upload_id.isascii() else None
         if upload is None:
             raise HTTPError(404, "there is no such upload")
         return upload
@@ -264,8 +265,15 @@ def _attachment(name: str) -> str:
 def _check_origin(request: Request) -> None:
     """Refuse what another site's page makes a browser send: browsers say in `Origin` whose page it is (RFC 6454)."""
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+    if origin is not None and _host_of(origin) != request.headers.get("host"):
         raise HTTPError(403, "this request comes from another site's page")
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # not a URL
+        return None
 
 
 def _credentials(request: Request) -> Coro[tuple[str, str]]:

@@ -58,6 +58,7 @@ UPLOAD_ROW = "(?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6))"
 UPLOADS = """
     SELECT id, user_id, name, path, size, sha256, DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%fZ') FROM uploads
 """
+USERS = "SELECT id, name, password FROM users "
 
 
 class RedisSessions:
@@ -98,6 +99,8 @@ class MySQLMetadata:
         self._pool = Pool(url, size=POOL_SIZE)
         self._row_writer = RowWriter(self._insert)
         parts = urlsplit(url)
+        if parts.path in ("", "/"):
+            raise ValueError("bad MySQL URL: it names no database: mysql://user:password@host:port/DATABASE")
         self._identity = f"mysql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
@@ -105,8 +108,11 @@ class MySQLMetadata:
         return self._identity
 
     def prepare(self) -> Coro[None]:
-        for statement in SCHEMA:
-            yield from self._ask(self._pool.execute(statement))
+        try:
+            for statement in (*SCHEMA, UPLOADS + "LIMIT 0", USERS + "LIMIT 0"):  # other tables of these names: not ours
+                yield from self._ask(self._pool.execute(statement))
+        except Error as error:
+            raise StoreDown("MySQL", error) from error
 
     def add_user(self, name: str, password: str) -> Coro[None]:
         sql = "INSERT INTO users(name, password, created_at) VALUES (?, ?, UTC_TIMESTAMP(6))"
@@ -116,8 +122,7 @@ class MySQLMetadata:
             raise NameTaken(f"there is a user {name!r} already") from None
 
     def find_user(self, name: str) -> Coro[User | None]:
-        sql = "SELECT id, name, password FROM users WHERE name = ?"
-        row = yield from self._ask(self._pool.fetch_one(sql, name))
+        row = yield from self._ask(self._pool.fetch_one(USERS + "WHERE name = ?", name))
         return User(*row) if row else None
 
     def has_users(self) -> Coro[bool]:
@@ -136,7 +141,7 @@ class MySQLMetadata:
                 yield from self._pool.execute(sql, *values)
             return
         except TimeoutError as error:
-            raise OutcomeUnknown("MySQL", error) from error
+            raise OutcomeUnknown("MySQL", self._no_answer()) from error
         except OperationalError as error:
             if error.code not in UNANSWERED:
                 raise StoreDown("MySQL", error) from error
@@ -177,8 +182,13 @@ class MySQLMetadata:
         try:
             with coro.timeout(PATIENCE):
                 return (yield from query)
+        except TimeoutError as error:
+            raise StoreDown("MySQL", self._no_answer()) from error
         except (OperationalError, OSError) as error:
             raise StoreDown("MySQL", error) from error
+
+    def _no_answer(self) -> str:
+        return f"no answer within {PATIENCE:g} s from {self._identity}"
 
 
 @cache

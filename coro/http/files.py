@@ -16,11 +16,13 @@ RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 
 
 class FileResponse:
-    """The content of the open file `fd`, or the range of it that the request asks for. Closes it in the end.
+    """The content of the open file `fd`, or the range of it that the request asks for.
 
-    Make it with `FileResponse.open`. Several ranges in one request are answered with the whole file, as RFC 9110,
-    section 14.2 allows.
+    Make it with `FileResponse.open`. It closes the file when it has been sent, or when it is dropped unsent. Several
+    ranges in one request are answered with the whole file, as RFC 9110, section 14.2 allows.
     """
+
+    _fd = -1  # until the answer is made, the file is the caller's
 
     def __init__(
         self, request: Request, fd: int, headers: HeaderList = (), content_type: str = "application/octet-stream",
@@ -29,18 +31,17 @@ class FileResponse:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        self._fd = fd
         self._offset, self._count, self.status = 0, info.st_size, 200
         modified = formatdate(info.st_mtime, usegmt=True)
         validators = [("Last-Modified", modified), *([("ETag", etag)] if etag else [])]
         self.headers: HeaderList = [
             *headers, ("Content-Type", content_type), ("Accept-Ranges", "bytes"), *validators
         ]  # fmt: skip
-        if request.method != "GET":
-            return  # a range has no meaning: RFC 9110, section 14.2
-        if_range = request.headers.get("if-range")
-        if if_range is None or (if_range in (etag, modified) and not if_range.startswith("W/")):
-            self._select(request.headers.get("range", ""), info.st_size)
+        if request.method == "GET":  # else a range has no meaning: RFC 9110, section 14.2
+            if_range = request.headers.get("if-range")
+            if if_range is None or (if_range in (etag, modified) and not if_range.startswith("W/")):
+                self._select(request.headers.get("range", ""), info.st_size)
+        self._fd = fd
 
     @classmethod
     def open(
@@ -78,4 +79,12 @@ class FileResponse:
             if sender.request.method != "HEAD":
                 yield from sender.send_file(self._fd, self._offset, self._count)
         finally:
-            os.close(self._fd)
+            self.close()
+
+    def close(self) -> None:
+        """Close the file. Does not suspend; can be repeated."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    __del__ = close

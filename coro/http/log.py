@@ -49,7 +49,7 @@ class AccessLog:
         if lines:
             try:
                 self._write("".join(lines))
-            except OSError as error:  # a full disk: the server goes on
+            except Exception as error:  # a full disk, a closed file: the server goes on
                 logger.error("%d lines of the access log are lost: %s", len(lines), error)
 
 

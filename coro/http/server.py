@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import socket
 from collections.abc import Generator, Iterable
 from typing import Any
 
@@ -117,6 +115,8 @@ class Connection:
             self.busy = True
             self.deadline = math.inf
             yield from self._answer_request(heads.pop(0))
+            if heads:
+                yield from checkpoint()  # who pipelines gets one answer a turn, like everybody else
         yield from self._linger()
 
     def _answer_request(self, head: Head) -> Coro[None]:
@@ -246,7 +246,7 @@ class Connection:
         """Let the client read the answer: closing with unread bytes would reset the connection and discard it."""
         self.deadline = math.inf
         with move_on_after(LINGER_TIME):
-            self._socket.sock.shutdown(socket.SHUT_WR)
+            self._socket.send_eof()
             data = b"unread"
             while data:
                 data = b""
@@ -297,10 +297,7 @@ class Connection:
         self.deadline = self.server.now + self.server.limits.body_idle_time
         while count:
             try:
-                sent = os.sendfile(self._socket.fd, fd, offset, min(count, SENDFILE_SIZE))
-            except BlockingIOError:
-                yield self._socket.writable
-                continue
+                sent = yield from self._socket.send_file(fd, offset, min(count, SENDFILE_SIZE))
             except (ConnectionError, TimeoutError) as error:
                 raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
             if not sent:

@@ -14,7 +14,7 @@ Source: "Native Authentication" and "Caching_sha2_password information" in the c
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from typing import Final
 
@@ -28,7 +28,7 @@ NONCE_SIZE: Final = 20
 class Challenge:
     """What a plugin has to go by."""
 
-    password: bytes
+    password: bytes = field(repr=False)
     nonce: bytes  # the server's random bytes; how many, and what ends them, is the plugin's business
     private: bool  # nobody but the server can read what is sent: the password itself may go out
     public_key: bytes | None  # the server's RSA key (PEM), as the caller gave it

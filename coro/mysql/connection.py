@@ -131,16 +131,19 @@ class Connection(Queries):
             return total
         statement: Statement | None = None
         size = 0
-        for batch in insert.batches(rows):
-            if statement is None or size != len(batch):
-                if statement is not None:
+        try:
+            for batch in insert.batches(rows):
+                if statement is not None and size != len(batch):
                     self._discard(statement)
-                size = len(batch)
-                statement = yield from self._perform(self._phase.prepare(insert.sql(size)))
-            parameters = [value for row in batch for value in row]
-            _add(total, (yield from self._perform(self._phase.execute(statement, parameters)))[-1])
-        if statement is not None:
-            self._discard(statement)
+                    statement = None
+                if statement is None:
+                    size = len(batch)
+                    statement = yield from self._perform(self._phase.prepare(insert.sql(size)))
+                parameters = [value for row in batch for value in row]
+                _add(total, (yield from self._perform(self._phase.execute(statement, parameters)))[-1])
+        finally:
+            if statement is not None and not self.closed:
+                self._discard(statement)
         return total
 
     def transaction(self, body: Callable[[Connection], Coro[T]]) -> Coro[T]:

@@ -75,6 +75,11 @@ def parse_url(url: str) -> Target:
         raise InterfaceError(
             "bad MySQL URL: no host and port can be made out; write '/' in a password as %2F, '?' as %3F, '#' as %23"
         ) from None
+    if "@" in parts.path + parts.query:  # what stands before it may be a password's second half
+        raise InterfaceError(
+            "bad MySQL URL: an '@' stands behind a '/' or '?'; write '/' in a password as %2F, '?' as %3F,"
+            " and '@' behind the host as %40"
+        )
     database = unquote(parts.path.removeprefix("/"))
     if "/" in parts.path.removeprefix("/") or parts.fragment:
         raise InterfaceError("bad MySQL URL: a database is one name; encode '/' in it as %2F, '#' as %23")

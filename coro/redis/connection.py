@@ -13,7 +13,7 @@ import ssl
 from typing import Any
 
 from coro import EndOfStream, Stream, connect, connect_unix, timeout
-from coro.redis.errors import NoPermissionError, NoProtocolError, RedisConnectionError, ReplyError
+from coro.redis.errors import NoPermissionError, NoProtocolError, RedisConnectionError, ReplyError, reply_error
 from coro.redis.resp import Argument, OutOfBand, Parser, ProtocolError, encode
 from coro.redis.url import Settings
 from coro.task import Coro
@@ -105,16 +105,31 @@ def _log_in(connection: Connection, settings: Settings) -> Coro[None]:
     login: list[Argument] = []
     if settings.username or settings.password:
         login = [settings.username or "default", settings.password]
-    try:
-        yield from connection.call("HELLO", 3, *(["AUTH", *login] if login else []))
-    except ReplyError as error:
-        if not _speaks_resp2_only(error):
-            raise
+    refusal = yield from _refusal(connection, "HELLO", 3, *(["AUTH", *login] if login else []))
+    if refusal is not None and _speaks_resp2_only(refusal):
+        refusal = None
         if login:
             # Redis before 6 has one password and no user names.
-            yield from connection.call("AUTH", *(login if settings.username else login[1:]))
-    if settings.database:
-        yield from connection.call("SELECT", settings.database)
+            refusal = yield from _refusal(connection, "AUTH", *(login if settings.username else login[1:]))
+    if refusal is None and settings.database:
+        refusal = yield from _refusal(connection, "SELECT", settings.database)
+    if refusal is not None:
+        raise refusal
+
+
+def _refusal(connection: Connection, *args: Argument) -> Coro[ReplyError | None]:
+    """Carry out a command of the login: the error with which the server answers, if it does. Suspends.
+
+    A server that does not know the command quotes its arguments. They may hold the password: they are cut off, and
+    the error as it came is let go, lest it is shown as the context of a later one.
+    """
+    try:
+        yield from connection.call(*args)
+    except ReplyError as error:
+        text = str(error).partition(", with args")[0]
+    else:
+        return None
+    return reply_error(text.encode())
 
 
 def _speaks_resp2_only(error: ReplyError) -> bool:

@@ -97,6 +97,8 @@ def parse_url(url: str) -> Settings:
 def _options(parts: SplitResult) -> dict[str, str]:
     if parts.fragment:
         raise ValueError("a Redis URL has no part after '#': write %23 where the character itself is meant")
+    if "@" in parts.query:  # what stands before it may be a password's second half
+        raise ValueError("a Redis URL has an '@' behind its '?': write %3F for ? in a password, %40 for @ in an option")
     return dict(parse_qsl(parts.query, keep_blank_values=True))
 
 

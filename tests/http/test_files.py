@@ -220,3 +220,15 @@ def test_file_that_becomes_shorter_ends_the_connection(
     os.truncate(path, 0)
     assert len(client.rest()) < 32 * MIB
     assert logged.pop().getMessage() == "GET /large failed"
+
+
+@pytest.mark.parametrize("error", [HTTPError(403), OSError("the store is down")], ids=repr)
+def test_file_of_an_answer_that_is_not_sent_is_closed(
+    error: Exception, serve: Serve, file: Path, logged: list[logging.LogRecord]
+) -> None:
+    def handle(request: Request) -> Coro[FileResponse]:
+        yield from FileResponse.open(request, str(file))
+        raise error
+
+    assert serve(handle).ask(get("/file")).status in (403, 500)
+    logged.clear()

@@ -229,15 +229,20 @@ def test_request_that_is_cancelled_at_the_end_has_its_line(serve: Serve, log: Lo
     assert [line["request"] for line in log.lines()] == ["GET /1 HTTP/1.1"]
 
 
-def test_full_disk_does_not_stop_the_server(serve: Serve, logged: list[logging.LogRecord]) -> None:
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("I/O operation on closed file.")], ids=repr
+)
+def test_log_that_cannot_be_written_does_not_stop_the_server(
+    error: Exception, serve: Serve, logged: list[logging.LogRecord]
+) -> None:
     def write(text: str) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     service = serve(hello, access_log=AccessLog(write))
     client = service.client()
     client.ask(get())
     service.advance(FLUSH_TIME)
-    assert "No space left" in logged.pop().getMessage()
+    assert str(error) in logged.pop().getMessage()
     assert client.ask(get()).status == 200
     stopped(service)
-    assert "No space left" in logged.pop().getMessage()
+    assert str(error) in logged.pop().getMessage()

@@ -49,6 +49,31 @@ def test_pipelined_requests_are_answered_in_order_when_the_first_takes_longer(se
     assert [client.answer().body, client.answer().body] == [b"/slow", b"/quick"]
 
 
+def test_client_that_pipelines_without_end_gets_one_answer_a_turn(serve: Serve) -> None:
+    answered: list[str] = []
+    arrived: list[str] = []
+    go = coro.Event()
+
+    def handle(request: Request) -> Coro[Response]:
+        arrived.append(request.path)
+        yield from go.wait()
+        if request.path == "/patient":
+            for _ in range(3):
+                yield from coro.checkpoint()
+        answered.append(request.path)
+        return Response(200)
+
+    service = serve(handle)
+    greedy, patient = service.client(), service.client()
+    greedy.send(get("/greedy") * 100)
+    patient.send(get("/patient"))
+    service.until(lambda: len(arrived) == 2)
+    service.call(go.set)
+    assert patient.answer().status == 200
+    assert [greedy.answer().status for _ in range(100)] == [200] * 100
+    assert answered.index("/patient") < 10
+
+
 def test_pipelined_bodies_are_told_apart(serve: Serve) -> None:
     client = serve(echo).client()
     client.send(put(b"one") + put_chunked(b"3\r\ntwo\r\n0\r\n\r\n") + put(b"") + put(b"four"))

@@ -1,4 +1,4 @@
-"""TCP and Unix sockets: connecting, listening, serving (coro/net.py). Streams are in test_stream.py, TLS in test_tls.py."""
+"""TCP and Unix sockets: connecting, listening, serving (coro/net.py). See also test_tls.py and test_stream.py."""
 
 from __future__ import annotations
 

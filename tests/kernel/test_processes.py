@@ -18,6 +18,7 @@ import pytest
 
 import coro
 from coro import Coro, Process, ProcessError, TaskCancelled, TaskGroup, open_process, run_process
+from coro.processes import _wait_and_close
 from tests.kernel.support import on_every_selector, python, run_on, run_tidy
 
 IGNORES_SIGTERM = "import signal, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); "
@@ -347,6 +348,16 @@ def test_closing_a_pipe_ends_the_wait_on_it_and_refuses_later_ones(how: str) -> 
     yield from open_process(["sleep", "3600"], body)
 
 
+def test_pipe_that_was_closed_before_its_first_use_says_so() -> Coro[None]:
+    def body(process: Process) -> Coro[None]:
+        process.close()
+        for use in process.stdout.read(), process.stdout.read_into(bytearray(1)), process.stdin.write(b"text"):
+            with pytest.raises(coro.ClosedError, match="the pipe is closed on this side"):
+                yield from use
+
+    yield from open_process(["cat"], body)
+
+
 @on_every_selector
 def test_pipes_and_ends_are_seen_by_every_selector(selector: type[selectors.BaseSelector]) -> None:
     def main() -> Coro[None]:
@@ -437,8 +448,8 @@ def test_program_that_may_not_be_ended_gets_its_grace_and_is_then_an_error(monke
 
     def body(process: Process) -> Coro[None]:
         started.append(process)
+        yield from ()
         raise LookupError
-        yield
 
     def main() -> Coro[None]:
         with monkeypatch.context() as patch, pytest.raises(PermissionError) as caught:
@@ -538,6 +549,15 @@ def test_repr_shows_the_state() -> Coro[None]:
     process = yield from open_process(["sh", "-c", "cat; exit 3"], body)
     assert repr(process).endswith(" ended with exit code 3>")
     assert repr(process.stdin) == "<WriteStream pipe, closed descriptor>"
+
+
+def test_thread_that_waits_for_a_process_which_has_been_reaped_reports_its_end() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    reader, writer = os.pipe()
+    _wait_and_close(process.pid, writer)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
 
 
 def test_run_that_is_broken_off_kills_its_program() -> None:

@@ -238,7 +238,7 @@ def test_deadline_can_be_set_on_a_scope_that_had_none() -> None:
 
 def test_deadline_moved_later_costs_no_timer() -> None:
     def main() -> Coro[None]:
-        timers = coro.current_task().loop._timers
+        timers = coro.current_task().loop.timers
         with coro.move_on_after(5) as scope:
             for later in range(1000):
                 scope.deadline = 5.0 + later

@@ -94,7 +94,7 @@ def test_timeout_of_zero_lets_pass_what_need_not_wait() -> Coro[None]:
 
 def test_endless_timeout_sets_no_timer() -> Coro[None]:
     with coro.timeout(math.inf), coro.move_on_after(math.inf):
-        assert not coro.current_task().loop._timers
+        assert not coro.current_task().loop.timers
         yield from coro.sleep(1)
 
 

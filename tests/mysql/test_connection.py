@@ -128,6 +128,18 @@ def test_execute_many_leaves_no_statement_behind(sql_database: str) -> None:
     with_connection(sql_database, body)
 
 
+def test_execute_many_that_fails_leaves_no_statement_behind(sql_database: str) -> None:
+    def body(connection: Connection) -> Coro[None]:
+        yield from connection.execute("CREATE TABLE t (a INT PRIMARY KEY)")
+        for _ in range(3):
+            with pytest.raises(IntegrityError):
+                yield from connection.execute_many("INSERT INTO t VALUES (?)", [(1,), (1,)])
+        assert (yield from counter(connection, "Com_stmt_prepare")) == 3
+        assert (yield from counter(connection, "Com_stmt_close")) == 3
+
+    with_connection(sql_database, body)
+
+
 def test_a_row_with_the_wrong_number_of_values_is_refused(sql_database: str) -> None:
     def body(connection: Connection) -> Coro[None]:
         yield from connection.execute("CREATE TABLE t (a INT, b INT)")

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from coro.mysql import constants as c
+from coro.mysql.auth import Challenge
 from coro.mysql.errors import (
     InterfaceError,
     NotSupportedError,
@@ -197,6 +198,7 @@ def test_a_zero_byte_in_a_name_is_refused() -> None:
 
 def test_the_password_is_in_no_repr() -> None:
     assert "secret" not in repr(WHO)
+    assert "secret" not in repr(Challenge(b"secret", bytes(20), True, None, False))
 
 
 # --- The verdict -----------------------------------------------------------------------

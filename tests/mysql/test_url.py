@@ -90,6 +90,9 @@ def test_a_url_that_says_something_else_is_refused(url: str, reason: str) -> Non
         "mysql://anna:12?secret@db1",
         "mysql://anna:secret@db1/?x=1",
         "mysql:anna:secret@db1",
+        "mysql://anna:12/secret@db1",
+        "mysql://anna:12?tls=secret@db1/",
+        "mysql://anna:12?secret=more@db1/",
     ],
 )
 def test_no_error_shows_the_password(url: str) -> None:

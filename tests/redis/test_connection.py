@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,28 @@ def test_resp2_is_spoken_with_a_server_that_refuses_hello(refusal: bytes) -> Non
 
 
 # --- What goes wrong --------------------------------------------------------------------------
+
+
+PASSWORD = "hunter2"  # a traceback shows the source as well: the word itself must not stand in it
+
+
+def unknown(command: str, *args: str) -> bytes:
+    """What Redis says to a command that it does not know."""
+    quoted = "".join(f"`{arg}`, " for arg in args)
+    return f"-ERR unknown command `{command}`, with args beginning with: {quoted}\r\n".encode()
+
+
+@pytest.mark.parametrize("auth", [b"-ERR invalid password\r\n", unknown("AUTH", "default", PASSWORD)])
+def test_no_traceback_shows_a_password_that_the_server_quotes(auth: bytes) -> None:
+    def body(fake: FakeRedis) -> Coro[None]:
+        with pytest.raises(RedisConnectionError) as caught:
+            yield from Redis.from_url(f"redis://:{PASSWORD}@{fake.address}").ping()
+        assert fake.commands == [[b"AUTH", PASSWORD.encode()]]
+        assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+        assert str(caught.value).endswith(("ERR invalid password", "ERR unknown command `AUTH`"))
+
+    hello = unknown("HELLO", "3", "AUTH", "default", PASSWORD)
+    coro.run(with_fake({b"HELLO": hello, b"AUTH": auth}, body))
 
 
 def test_nobody_listens() -> None:

@@ -55,7 +55,16 @@ def test_refuses(url: str, message: str) -> None:
         parse_url(url)
 
 
-@pytest.mark.parametrize("url", ["redis://:top/secret@db1", "redis://:1/secret@db1", "redis://:a#secret@db1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:top/secret@db1",
+        "redis://:1/secret@db1",
+        "redis://:a#secret@db1",
+        "redis://:1?secret@db1",
+        "redis://:1?timeout=secret@db1",
+    ],
+)
 def test_error_does_not_show_a_password_that_was_not_escaped(url: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse_url(url)

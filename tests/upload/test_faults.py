@@ -17,7 +17,17 @@ import pytest
 
 from tests.services import MariaDBServer, RedisServer, SQLServer
 from tests.upload.conftest import Start
-from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd, eventually, form
+from tests.upload.harness import (
+    PATIENCE,
+    App,
+    BackEnd,
+    ServersBackEnd,
+    SQLiteBackEnd,
+    app_command,
+    environment,
+    eventually,
+    form,
+)
 from tests.upload.proxy import Proxy
 
 CONTENT = bytes(range(256)) * 64
@@ -201,6 +211,19 @@ def test_on_a_full_disk_507_nothing_is_left_and_room_can_be_made(
     assert app.files == files
     assert app.ask("DELETE", first.json["url"], session=session).status == 204
     assert app.put("second", bytes(6_000_000), session).status == 201
+
+
+@pytest.mark.parametrize("command", [[], ["--workers", "2"], ["user", "add", "name"]])
+def test_a_start_on_a_full_disk_is_one_line_and_exit_code_1(
+    directory: Path, small_disk: list[str], command: list[str]
+) -> None:
+    filled = ["sh", "-c", f'head -c 9m /dev/zero 2>/dev/null >{directory}/rest; exec "$@"', "sh"]
+    done = subprocess.run(
+        [*small_disk, *filled, *app_command("--dir", str(directory), *command)],
+        env=environment(), input="password", capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"coro: no room left to write {directory}/upload.sqlite3\n"
 
 
 def test_a_file_size_limit_of_the_system_is_a_full_disk_too(start: Start, back_end: BackEnd) -> None:

@@ -261,6 +261,11 @@ def test_login_of_an_unknown_user_is_refused_in_the_same_words(app: App, account
     assert (wrong.status, wrong.body) == (unknown.status, unknown.body)
 
 
+@pytest.mark.parametrize("name", ["", "\\ud800", "\\u0000", "🦆", "n" * 2000])
+def test_login_of_a_name_that_no_user_can_have_is_refused(app: App, name: str) -> None:
+    assert app.ask("POST", "/login", f'{{"user": "{name}", "password": "x"}}'.encode()).status == 401
+
+
 @pytest.mark.parametrize("body", ["", "[]", "{}", '{"user": 1, "password": "x"}', '{"user": "x"'])
 def test_login_needs_user_and_password(app: App, body: str) -> None:
     assert app.ask("POST", "/login", body).status == 400
@@ -273,10 +278,16 @@ def test_an_account_cannot_be_added_twice(app: App, account: tuple[str, str]) ->
     assert done.stderr == f"coro: there is a user '{account[0]}' already\n"
 
 
+@pytest.mark.parametrize("id", ["0", "%F0%9F%A6%86", "%ff", "%00", "a%27b", "i" * 1000])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
+def test_an_id_that_is_none_is_404(app: App, session: str, method: str, id: str) -> None:
+    assert app.ask(method, f"/uploads/{id}", session=session).status == 404
+
+
 # --- Requests that another site's page makes a browser send ---------------------------------
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1"])
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "http://[::1"])
 def test_a_change_from_another_sites_page_is_refused(app: App, session: str, origin: str) -> None:
     assert app.ask("PUT", "/upload/a", b"x", session=session, Origin=origin).status == 403
     assert app.ask("POST", "/login", b"{}", Origin=origin).status == 403
@@ -320,7 +331,7 @@ def test_the_page_may_load_only_what_is_its_own(app: App) -> None:
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("path", ["/static/app.js", "/static/style.css"])
+@pytest.mark.parametrize("path", ["/static/app.js", "/static/style.css", "/static/icon.svg"])
 def test_the_pages_files_are_served(app: App, path: str) -> None:
     assert app.ask("GET", path).status == 200
 

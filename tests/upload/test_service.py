@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import coro
+from apps.upload import server_store
+from apps.upload.store import StoreDown
 from tests.services import MariaDBServer, RedisServer
 from tests.upload.conftest import Start
 from tests.upload.harness import App, BackEnd, SQLiteBackEnd, children, eventually, form, memory, run_app
@@ -48,6 +51,8 @@ def test_options_are_taken_from_the_environment_and_the_command_line_goes_before
         (["--prot", "80"], {}, "coro: unrecognized argument --prot"),
         (["--port", "http"], {}, "coro: argument --port: 'http' is not a port number"),
         (["--workers", "0"], {}, "coro: argument --workers: '0' is not a number from 1 on"),
+        (["--host", ""], {}, "coro: argument --host: '' is no address; 0.0.0.0 is every address of this machine"),
+        (["--dir", ""], {}, "coro: argument --dir: a directory needs a name; `.` is the working directory"),
         (["--max-size", "1G"], {}, "coro: argument --max-size: '1G' is not a number of bytes"),
         ([], {"UPLOAD_GRACE": "soon"}, "coro: argument --grace: 'soon' is not a number of seconds"),
         ([], {"UPLOAD_NO_FSYNC": "maybe"}, "coro: UPLOAD_NO_FSYNC must be 1 or 0, not 'maybe'"),
@@ -105,8 +110,39 @@ def test_redis_with_a_wrong_password(directory: Path, own_redis: Callable[..., R
     assert "WRONGPASS" in line and "wrong@" not in line
 
 
-@pytest.mark.parametrize("url", ["--redis=http://127.0.0.1", "--mysql=http://127.0.0.1"])
-def test_a_url_of_something_else(directory: Path, url: str) -> None:
+def test_mysql_with_a_wrong_password(directory: Path, mariadb: MariaDBServer) -> None:
+    line = _fails_with_one_line("--dir", str(directory), "--mysql", mariadb.url("upload", password="wrong"))
+    assert "Access denied" in line and "wrong" not in line
+
+
+def test_mysql_with_another_table_of_that_name(directory: Path, mariadb: MariaDBServer) -> None:
+    with mariadb.database() as database:
+        mariadb.sql("CREATE TABLE uploads(id INT)", database=database)
+        line = _fails_with_one_line("--dir", str(directory), "--mysql", mariadb.url(database))
+    assert "Unknown column 'user_id'" in line
+
+
+def test_mysql_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_store, "PATIENCE", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"mysql://127.0.0.1:{silent.getsockname()[1]}/upload"
+        metadata = server_store.MySQLMetadata(url)
+        with pytest.raises(StoreDown, match=f"MySQL: no answer within 0.01 s from {url}"):
+            coro.run(metadata.has_users())
+        metadata.close()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_access_log_that_cannot_be_written(directory: Path, workers: str) -> None:
+    log = str(directory / "nowhere" / "log")
+    line = _fails_with_one_line("--dir", str(directory), "--access-log", log, "--workers", workers)
+    assert line == f"coro: cannot write the access log {log}: No such file or directory\n"
+
+
+@pytest.mark.parametrize(
+    "url", ["--redis=http://127.0.0.1", "--redis=", "--mysql=http://127.0.0.1", "--mysql=", "--mysql=mysql://127.0.0.1"]
+)
+def test_a_url_that_leads_nowhere(directory: Path, url: str) -> None:
     _fails_with_one_line("--dir", str(directory), url)
 
 
