@@ -19,7 +19,18 @@ from coro.streams import ReadStream, WriteStream
 from coro.sync import Condition, Event, Lock, Queue, Semaphore
 from coro.task import CancelScope, Coro, Request, Task, current_task
 from coro.threads import Limiter, from_thread, to_thread
-from coro.timing import call_later, checkpoint, move_on_after, now, shield, sleep, sleep_forever, timeout
+from coro.timing import (
+    call_later,
+    checkpoint,
+    move_on_after,
+    now,
+    shield,
+    sleep,
+    sleep_forever,
+    stopping,
+    timeout,
+    until_stopping,
+)
 
 __version__ = "0.1.0"
 
@@ -75,8 +86,10 @@ __all__ = [
     "shield",
     "sleep",
     "sleep_forever",
+    "stopping",
     "task_group",
     "timeout",
     "to_process",
     "to_thread",
+    "until_stopping",
 ]

@@ -50,6 +50,10 @@ class TaskGroup(Request):
         """Cancel the body and every task of the group. Returns at once."""
         self.scope.cancel()
 
+    def request_stop(self) -> None:
+        """Ask the body and every task of the group to finish what they do and stop. Returns at once."""
+        self.scope.request_stop()
+
     def task_done(self, task: Task[Any]) -> None:
         del self.tasks[task]
         error = task.exception

@@ -266,30 +266,6 @@ class Socket(Descriptor):
             except BlockingIOError:
                 self.eager = EAGER
 
-    def start_tls(self, context: ssl.SSLContext, server_side: bool, server_hostname: str | None) -> Coro[None]:
-        """Put TLS on the connection, in place; if that fails, it is closed. Suspends. ssl.SSLError, OSError."""
-        try:
-            sock = self.sock = context.wrap_socket(
-                self.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
-            )
-            self.tls, self.drained = True, False
-            yield from self._handshake(sock)
-        except BaseException:
-            self.close()
-            raise
-
-    def _handshake(self, sock: ssl.SSLSocket) -> Coro[None]:
-        while True:
-            try:
-                sock.do_handshake()
-            except WANTS_READ:
-                request: Request = self.readable
-            except WANTS_WRITE:
-                request = self.writable
-            else:
-                return
-            yield request
-
     def close(self) -> None:
         """Close it now; who waits for it, or uses it later, gets `ClosedError`. Closing twice is allowed."""
         if self.fd >= 0:

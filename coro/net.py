@@ -19,9 +19,9 @@ from typing import Any
 
 from coro.errors import ClosedError, EndOfStream
 from coro.group import TaskGroup, task_group
-from coro.io import Buffer, Socket, address_text
+from coro.io import WANTS_READ, WANTS_WRITE, Buffer, Socket, address_text
 from coro.streams import ReadStream
-from coro.task import Coro
+from coro.task import Coro, Request
 from coro.threads import default_limiter, to_thread_abandonable
 from coro.timing import sleep
 
@@ -63,7 +63,28 @@ class Stream(ReadStream):
             # Bytes from before the handshake must not pass for protected ones.
             self.close()
             raise ssl.SSLError("the peer sent data ahead of the TLS handshake")
-        yield from self.socket.start_tls(context, server_side, server_hostname)
+        under = self.socket
+        try:
+            sock = under.sock = context.wrap_socket(
+                under.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
+            )
+            under.tls, under.drained = True, False
+            yield from self._handshake(sock)
+        except BaseException:
+            self.close()
+            raise
+
+    def _handshake(self, sock: ssl.SSLSocket) -> Coro[None]:
+        while True:
+            try:
+                sock.do_handshake()
+            except WANTS_READ:
+                request: Request = self.socket.readable
+            except WANTS_WRITE:
+                request = self.socket.writable
+            else:
+                return
+            yield request
 
 
 # --- Connecting --------------------------------------------------------------------

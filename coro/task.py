@@ -106,7 +106,7 @@ class Task(Generic[T]):
                 request.withdraw(task)
                 task.fail(Cancelled(f"task {task.name!r} was cancelled while waiting for {request!r}"))
             for group in task.groups or ():
-                if group.scope.pending():
+                if group.scope.pending() or group.scope.stopping():
                     tasks.extend(group.tasks)
 
     def cancel(self) -> None:
@@ -208,27 +208,47 @@ class CancelScope:
     of the loop's clock and can be changed at any time; moving it later costs one assignment.
     """
 
-    __slots__ = ("_deadline", "_timer", "cancel_called", "cancelled_caught", "parent", "shielded", "task")
+    __slots__ = (
+        "_deadline", "_timer", "cancel_called", "cancelled_caught", "parent", "shielded", "soft", "stop_requested",
+        "task",
+    )  # fmt: skip
 
-    def __init__(self, deadline: float = math.inf, shielded: bool = False) -> None:
+    def __init__(self, deadline: float = math.inf, shielded: bool = False, soft: bool = False) -> None:
         self._deadline = deadline
         self._timer: Timer | None = None
         self.cancel_called = False
         self.cancelled_caught = False  # did `Cancelled` reach the end of the block, and stop there?
         self.shielded = shielded
+        self.soft = soft  # also cancelled when a scope around it is asked to stop
+        self.stop_requested = False
         self.parent: CancelScope | None = None
         self.task: Task[Any] | None = None
 
     def pending(self) -> bool:
         """Is a task whose innermost scope is this one to be cancelled?"""
         scope: CancelScope | None = self
+        soft = False
         while scope is not None:
-            if scope.cancel_called:
+            soft = soft or scope.soft
+            if scope.cancel_called or (soft and scope.stop_requested):
                 return True
             if scope.shielded:
                 return False
             scope = scope.parent
         return False
+
+    def stopping(self) -> bool:
+        """Is a task whose innermost scope is this one asked to stop?"""
+        scope: CancelScope | None = self
+        while scope is not None and not scope.stop_requested:
+            scope = scope.parent
+        return scope is not None
+
+    def request_stop(self) -> None:
+        """Ask all inside to finish what they do and then stop: see `coro.stopping` and `coro.until_stopping`."""
+        self.stop_requested = True
+        if self.task is not None:
+            self.task.interrupt()
 
     def cancel(self) -> None:
         """Cancel everything inside. Returns at once; the `with` block ends when its tasks have cleaned up."""
@@ -287,8 +307,8 @@ class CancelScope:
                 self.cancel_called = True
             else:
                 self._arm()
-        if self.shielded or self.cancel_called:
-            task.cancelled = self.cancel_called
+        if self.shielded or self.soft or self.cancel_called:
+            task.cancelled = self.pending()
         return self
 
     def __exit__(
@@ -300,15 +320,15 @@ class CancelScope:
         in_order = task.scope is self
         if in_order or self._entered():
             task.scope = self.parent
-        outer = False
-        if self.cancel_called or self.shielded or task.cancelled:
+        outer, called = False, self.cancel_called or (self.soft and self.stopping())
+        if called or self.shielded or task.cancelled:
             outer = task.cancelled = task.scope is not None and task.scope.pending()
         if not in_order:
             raise RuntimeError(
                 f"cancel scopes of task {task.name!r} end in the wrong order: was a generator with an open"
                 " `with timeout` or `with shield` block left unfinished?"
             )
-        self.cancelled_caught = self.cancel_called and isinstance(error, Cancelled) and (self.shielded or not outer)
+        self.cancelled_caught = called and isinstance(error, Cancelled) and (self.shielded or not outer)
         return self.cancelled_caught
 
 

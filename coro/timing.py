@@ -157,3 +157,17 @@ def shield() -> Shield:
     Bound it: `with shield(), timeout(5):`.
     """
     return Shield()
+
+
+def until_stopping() -> CancelScope:
+    """`with until_stopping():` cancels the block, and only it, once a scope around it was asked to stop.
+
+    For waits between two pieces of work: what is begun is finished, what has not begun is not waited for.
+    """
+    return CancelScope(soft=True)
+
+
+def stopping() -> bool:
+    """Was a scope around this code asked to finish what it does and stop (`request_stop`)? Does not suspend."""
+    scope = current_task().scope
+    return scope is not None and scope.stopping()
