@@ -10,6 +10,7 @@ Other threads and signal handlers reach the loop through `post` alone.
 
 from __future__ import annotations
 
+import logging
 import math
 import selectors
 import signal
@@ -19,14 +20,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from types import FrameType, GeneratorType
+from types import FrameType
 from typing import Any, TypeVar
 
 from coro.errors import Cancelled, TaskCancelled
+from coro.mistakes import not_a_request, swallows_cancelled
 from coro.task import Coro, Failure, Request, Task, check_generator, running
 from coro.timers import Action, Timer, TimerQueue
 
 T = TypeVar("T")
+
+logger = logging.getLogger("coro.loop")
+
+DEAF = 1000  # times that Cancelled is raised at a task's requests until its author is told
 
 
 class Loop:
@@ -109,14 +115,21 @@ class Loop:
                 self._failed(task, error)
                 continue
             if task.cancelled:
-                task.fail(Cancelled(f"task {task.name!r} is being cancelled"))
+                self._insist(task)
                 continue
             task.request = request
             try:
                 request.submit(task)
             except Exception as error:
-                task.fail(error if isinstance(request, Request) else _not_a_request(request, task))
+                task.fail(error if isinstance(request, Request) else not_a_request(request, task))
         self.current = None
+
+    def _insist(self, task: Task[Any]) -> None:
+        """A task waits for something although it is cancelled: raise it again; say so if it never listens."""
+        task.insisted += 1
+        if task.insisted == DEAF:
+            logger.warning("%s", swallows_cancelled(task, DEAF))
+        task.fail(Cancelled(f"task {task.name!r} is being cancelled"))
 
     def _failed(self, task: Task[Any], error: BaseException) -> None:
         if error.__traceback__ is not None:
@@ -204,19 +217,6 @@ class Loop:
         self.selector.close()
         self._wake_receiver.close()
         self._wake_sender.close()
-
-
-def _not_a_request(value: object, task: Task[Any]) -> TypeError:
-    """The error for a task that yielded something else than a request, with the likely mistake."""
-    if isinstance(value, GeneratorType):
-        hint = f"write `yield from {value.__name__}(...)` instead of `yield {value.__name__}(...)`"
-    elif value is None:
-        hint = "to let others run, use `yield from coro.checkpoint()`"
-    elif hasattr(value, "__await__"):
-        hint = "awaitables belong to asyncio; coro drives plain generators with `yield from`"
-    else:
-        hint = "delegate to coro's functions with `yield from`"
-    return TypeError(f"task {task.name!r} yielded {value!r}, which is not a request: {hint}")
 
 
 def run(main: Coro[T], *, clock: Callable[[], float] = time.monotonic) -> T:

@@ -374,7 +374,6 @@ class _Worker(Process):
 
     def close(self) -> None:
         """It ends when it sees the end of the stream: so that it does, even if a fork of ours has the socket too."""
-        super().close()
         if self._socket.fd >= 0:
             with suppress(OSError):  # it has ended
                 self._socket.sock.shutdown(socket.SHUT_RDWR)

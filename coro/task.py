@@ -19,7 +19,7 @@ from collections.abc import Generator
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
-from coro.errors import Cancelled, TaskCancelled
+from coro.errors import BusyError, Cancelled, TaskCancelled
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -57,8 +57,8 @@ class Task(Generic[T]):
     """One generator being driven by a loop. Made by `TaskGroup.spawn`; read its attributes, do not set them."""
 
     __slots__ = (
-        "cancelled", "context", "done", "error", "generator", "groups", "joiners", "label", "loop", "outcome",
-        "parent", "request", "scope", "send", "value",
+        "cancelled", "context", "done", "error", "generator", "groups", "insisted", "joiners", "label", "loop",
+        "outcome", "parent", "request", "scope", "send", "value",
     )  # fmt: skip
 
     def __init__(
@@ -75,6 +75,7 @@ class Task(Generic[T]):
         self.value: Any = None  # to be sent at its next step
         self.error: BaseException | None = None  # to be thrown at its next step
         self.cancelled = scope is not None and scope.pending()  # is a scope around it cancelled?
+        self.insisted = 0  # requests it made although it was cancelled
         self.groups: list[Any] | None = None  # the groups that this task has open
         self.joiners: list[Task[Any]] | None = None
         self.done = False
@@ -351,3 +352,5 @@ def check_generator(generator: object, where: str) -> None:
     """TypeError, with the likely mistake, for what cannot be driven."""
     if not isinstance(generator, GeneratorType):
         raise TypeError(f"{where}() takes a generator, as in {where}(work()), not {generator!r}")
+    if generator.gi_suspended or generator.gi_running:
+        raise BusyError(f"{where}(): {generator.__qualname__} is driven by another task already: make a new generator")

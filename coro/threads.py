@@ -157,10 +157,9 @@ class _ThreadCall(Request):
 
     def call_back(self, callback: _Callback) -> None:
         """In the worker thread: have the caller perform `callback`, return when it has."""
-        if not self._loop_ended():
-            self._loop.post(lambda: self._pass_on(callback))
-            while not callback.done.wait(LOOP_CHECK) and not self._loop_ended():
-                pass
+        self._loop.post(lambda: self._pass_on(callback))
+        while not callback.done.wait(LOOP_CHECK) and not self._loop_ended():
+            pass
         if not callback.done.is_set():
             raise RuntimeError(f"from_thread({callback.name}): the run that this thread works for has ended")
 

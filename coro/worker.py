@@ -69,10 +69,9 @@ def serve(fd: int, main: Main) -> None:
     signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C is for the caller, who ends us if need be
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # it could not be allowed to end us half started
     signal.signal(signal.SIGIO, signal.SIG_DFL)
-    connection = socket.socket(fileno=fd)
-    connection.set_inheritable(False)
+    os.set_inheritable(fd, False)
     os.register_at_fork(after_in_child=lambda: os.close(fd))  # what a call forks must not keep the stream open
-    with suppress(ConnectionError), connection.makefile("rb") as stream:
+    with suppress(ConnectionError), socket.socket(fileno=fd) as connection, connection.makefile("rb") as stream:
         while head := stream.read(LENGTH.size):
             call = stream.read(LENGTH.unpack(head)[0])
             with _ended_by_hang_up(connection):

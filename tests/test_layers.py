@@ -21,6 +21,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 LAYERS = (
     ("coro.errors",),
     ("coro.task", "coro.timers"),
+    ("coro.mistakes",),
     ("coro.loop",),
     ("coro.io",),
     ("coro.timing", "coro.sync", "coro.group", "coro.streams", "coro.worker"),

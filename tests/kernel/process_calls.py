@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,7 +38,8 @@ def returns_unsendable() -> object:
 
 
 def spins(begun: Path) -> NoReturn:
-    """Computes for ever, after it has said so."""
+    """Computes for ever, after it has said so, and does not care to be asked to end."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     begun.write_text(str(os.getpid()))
     while True:
         pass
@@ -64,5 +66,9 @@ def reads_stdin() -> str:
     return sys.stdin.read()
 
 
-def optimize() -> int:
-    return sys.flags.optimize
+def options_and_arguments() -> tuple[int, list[str]]:
+    return sys.flags.optimize, sys.argv
+
+
+def inheritable_descriptors() -> list[int]:
+    return [fd for fd in range(3, 100) if os.path.exists(f"/proc/self/fd/{fd}") and os.get_inheritable(fd)]

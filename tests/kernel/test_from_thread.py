@@ -272,7 +272,8 @@ def test_worker_thread_forgets_its_call_when_that_has_ended() -> None:
         pass
 
 
-def test_call_that_was_left_alone_is_told_when_the_run_has_ended() -> None:
+def test_call_that_was_left_alone_is_told_when_the_run_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coro.threads.LOOP_CHECK", 0.001)
     gate, outcome = threading.Event(), queue.SimpleQueue[BaseException]()
 
     def call() -> None:

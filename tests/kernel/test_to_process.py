@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import coro
-from coro import Cancelled, Coro, CoroError, ProcessError, ProcessLimiter, TaskCancelled, TaskGroup, to_process
-from coro.processes import _Pool, _pool
+from coro import Cancelled, Coro, CoroError, Process, ProcessError, ProcessLimiter, TaskCancelled, TaskGroup, to_process
+from coro.processes import _Pool, _pool, _popen_uninterrupted
+from coro.worker import LENGTH
 from tests.kernel import process_calls as calls
 from tests.kernel.support import CHECKOUT, environment, python, run_tidy, start_python
 
@@ -97,10 +101,6 @@ def test_call_that_cannot_be_pickled_is_refused_before_a_process_starts() -> Cor
     assert _Pool not in coro.current_task().loop.locals
 
 
-def test_call_has_no_input() -> Coro[None]:
-    assert (yield from to_process(calls.reads_stdin)) == ""
-
-
 # --- Workers ------------------------------------------------------------------------------------------------
 
 
@@ -158,6 +158,42 @@ def test_ctrl_c_in_the_terminal_is_not_for_the_workers() -> Coro[None]:
     assert (yield from to_process(os.getpid)) == pid
 
 
+def test_ctrl_c_does_not_hurt_a_worker_that_is_being_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def popen(command: list[str], **options: Any) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(command, **options)
+        process.send_signal(signal.SIGINT)
+        return process
+
+    def main() -> Coro[None]:
+        monkeypatch.setattr("coro.processes.Popen", popen)
+        assert (yield from to_process(math.factorial, 5)) == 120
+
+    run_tidy(main())
+
+
+def test_thread_that_started_a_worker_blocks_no_signal_afterwards() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert _popen_uninterrupted(["true"], theirs.fileno()).wait() == 0
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_call_inherits_nothing_that_it_could_pass_on() -> Coro[None]:
+    assert (yield from to_process(calls.inheritable_descriptors)) == []
+
+
+def test_worker_ends_in_good_order_although_another_process_has_its_socket_too() -> None:
+    def main() -> Coro[tuple[Process, int]]:
+        yield from to_process(os.getpid)
+        worker = _pool()._idle[0]
+        return worker, os.dup(worker._socket.fd)  # as a fork has
+
+    worker, copy = run_tidy(main())
+    os.close(copy)
+    assert worker.returncode == 0
+
+
 def test_call_finds_no_signal_blocked_and_none_ignored_that_was_not() -> Coro[None]:
     assert (yield from to_process(signal.pthread_sigmask, signal.SIG_BLOCK, [])) == set()
     assert callable((yield from to_process(signal.getsignal, signal.SIGTERM))) is False
@@ -198,7 +234,10 @@ def test_limiter_of_ones_own_is_used_instead_of_the_runs(tmp_path: Path) -> None
 # --- Cancellation and death ----------------------------------------------------------------------------------------
 
 
-def test_cancelled_callers_worker_is_killed_and_the_permit_comes_back_when_it_has_ended(tmp_path: Path) -> None:
+def test_cancelled_callers_worker_is_killed_and_the_permit_comes_back_when_it_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coro.processes.GRACE", 3600)  # it gets none
     limiter = ProcessLimiter(1)
 
     def body(group: TaskGroup) -> Coro[None]:
@@ -300,6 +339,53 @@ def test_worker_that_cannot_be_started_is_an_error_and_the_permit_comes_back(mon
     run_tidy(main())
 
 
+# --- A worker by itself ----------------------------------------------------------------------------------------------
+
+
+def start_worker(*sent: object) -> tuple[socket.socket, subprocess.Popen[str]]:
+    """A worker, and our end of its socket, into which calls have been sent."""
+    ours, theirs = socket.socketpair()
+    for call in sent:
+        data = pickle.dumps(call)
+        ours.sendall(LENGTH.pack(len(data)) + data)
+    code = f"from coro.worker import Main, serve; serve({theirs.fileno()}, Main(None, None))"
+    with theirs:
+        worker = subprocess.Popen(
+            [sys.executable, "-c", code], pass_fds=[theirs.fileno()], env=environment(), text=True,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+    return ours, worker
+
+
+def ending(worker: subprocess.Popen[str]) -> tuple[int, str]:
+    """Its exit code, and what it has complained of."""
+    try:
+        error = worker.communicate(timeout=30)[1]
+    finally:
+        worker.kill()
+    return worker.returncode, error
+
+
+def test_worker_ends_at_the_end_of_its_calls() -> None:
+    ours, worker = start_worker()
+    ours.close()
+    assert ending(worker) == (0, "")
+
+
+def test_worker_whose_answer_was_not_read_ends_quietly() -> None:
+    ours, worker = start_worker((len, ("text",), {}))
+    with ours:
+        assert ours.recv(1, socket.MSG_PEEK)  # closing a socket with bytes left in it resets the connection
+    assert ending(worker) == (0, "")
+
+
+def test_worker_makes_no_call_for_a_caller_that_is_gone(tmp_path: Path) -> None:
+    ours, worker = start_worker((calls.spins, (tmp_path / "begun",), {}))
+    ours.close()
+    assert ending(worker) == (-signal.SIGIO, "")
+    assert not (tmp_path / "begun").exists()
+
+
 # --- Whole programs --------------------------------------------------------------------------------------------------
 
 GUARDED = """
@@ -346,6 +432,19 @@ def test_call_that_is_defined_in_no_file_is_an_error_that_says_so() -> None:
     assert "'mix' is defined in no file: move it to a module, to be imported" in done.stderr
 
 
+def test_main_program_is_loaded_once_by_a_worker(tmp_path: Path) -> None:
+    program = GUARDED.replace("print(", "yield from coro.to_process(mix, colour)\n    print(") + "print(__name__)"
+    (tmp_path / "program.py").write_text(program)
+    assert run_program(str(tmp_path / "program.py")).stdout == "__mp_main__\nTrue []\n__main__\n"
+
+
+def test_call_of_the_main_program_may_use_processes_itself(tmp_path: Path) -> None:
+    program = GUARDED.replace("return colour, os.getpid()", "return colour, coro.run(coro.to_process(os.getpid))")
+    (tmp_path / "program.py").write_text(program)
+    done = run_program(str(tmp_path / "program.py"))
+    assert (done.stdout, done.stderr) == ("True []\n", "")
+
+
 def test_main_program_is_not_run_for_calls_from_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text("""
 import coro, math
@@ -356,18 +455,29 @@ if __name__ == "__main__":
     assert run_program(str(tmp_path / "program.py")).stdout == "run\n120\n"
 
 
-def test_workers_have_the_options_of_the_interpreter() -> None:
+def test_workers_have_the_options_and_arguments_of_the_program() -> None:
     script = """
 import coro
-from tests.kernel.process_calls import optimize
-print(coro.run(coro.to_process(optimize)))
+from tests.kernel.process_calls import options_and_arguments
+print(coro.run(coro.to_process(options_and_arguments)))
 """
-    assert run_program("-OO", "-W", "error", "-X", "dev", "-c", script).stdout == "2\n"
+    done = run_program("-OO", "-W", "error", "-X", "dev", "-c", script, "argument")
+    assert (done.stdout, done.stderr) == ("(2, ['-c', 'argument'])\n", "")
+
+
+def test_call_has_no_input() -> None:
+    script = """
+import coro
+from tests.kernel.process_calls import reads_stdin
+print(repr(coro.run(coro.to_process(reads_stdin))), input())
+"""
+    assert python(script, input="the program's").stdout == "'' the program's\n"
 
 
 def test_what_a_call_prints_appears_although_its_worker_is_killed() -> None:
     script = """
-import coro, time
+import coro, os, time
+os.environ.pop("PYTHONUNBUFFERED", None)
 def main():
     yield from coro.to_process(print, "printed")
     with coro.move_on_after(0.05):
