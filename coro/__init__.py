@@ -14,7 +14,7 @@ from coro.io import Descriptor, Readable, Socket, Writable
 from coro.loop import Loop, run
 from coro.net import Listener, Stream, connect, connect_unix, listen, listen_unix, serve
 from coro.processes import Process, ProcessError, ProcessLimiter, open_process, run_process, to_process
-from coro.signals import open_signals
+from coro.signals import Signals, open_signals
 from coro.streams import ReadStream, WriteStream
 from coro.sync import Condition, Event, Lock, Queue, Semaphore
 from coro.task import CancelScope, Coro, Request, Task, current_task
@@ -58,6 +58,7 @@ __all__ = [
     "Readable",
     "Request",
     "Semaphore",
+    "Signals",
     "Socket",
     "Stream",
     "Task",

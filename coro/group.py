@@ -155,6 +155,8 @@ def race(*generators: Coro[T]) -> Coro[T]:
     """
     if not generators:
         raise ValueError("a race of nobody would never end")
+    for generator in generators:
+        check_generator(generator, "coro.race")
     results: list[T] = []
 
     def run(generator: Coro[T], group: TaskGroup) -> Coro[None]:
@@ -168,6 +170,8 @@ def race(*generators: Coro[T]) -> Coro[T]:
         yield from ()
 
     yield from task_group(body)
+    if not results:
+        raise TaskCancelled("all tasks of a race were cancelled")
     return results[0]
 
 

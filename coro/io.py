@@ -14,6 +14,7 @@ import errno
 import os
 import socket
 import ssl
+from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
 
@@ -270,6 +271,9 @@ class Socket(Descriptor):
         """Close it now; who waits for it, or uses it later, gets `ClosedError`. Closing twice is allowed."""
         if self.fd >= 0:
             self.forget()
+            if self.tls:
+                with suppress(OSError, ValueError):
+                    cast(ssl.SSLSocket, self.sock).unwrap()  # says that this is our end; does not wait for the peer's
             self.sock.close()
             self.sock = cast(socket.socket, _CLOSED)
 

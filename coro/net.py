@@ -53,7 +53,7 @@ class Stream(ReadStream):
 
     def write_eof(self) -> None:
         """Tell the peer that nothing more will come; reading goes on. Does not suspend. Not for TLS. OSError."""
-        self.socket.sock.shutdown(socket.SHUT_WR)
+        self.socket.send_eof()
 
     def start_tls(
         self, context: ssl.SSLContext, *, server_hostname: str | None = None, server_side: bool = False
@@ -62,12 +62,15 @@ class Stream(ReadStream):
         if self._buffer:
             # Bytes from before the handshake must not pass for protected ones.
             self.close()
-            raise ssl.SSLError("the peer sent data ahead of the TLS handshake")
+            raise ssl.SSLError(errno.EPROTO, "the peer sent data ahead of the TLS handshake")
+        if self.socket.tls:
+            raise RuntimeError(f"{self!r} has TLS already")
         under = self.socket
         try:
             sock = under.sock = context.wrap_socket(
-                under.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False
-            )
+                under.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,  # an end that the peer did not sign is an error: somebody may have cut it
+            )  # fmt: skip
             under.tls, under.drained = True, False
             yield from self._handshake(sock)
         except BaseException:
@@ -92,6 +95,8 @@ class Stream(ReadStream):
 
 def resolve(host: str, port: int) -> Coro[list[tuple[int, Any]]]:
     """The addresses of a host, as (family, address). Look-ups run in a thread. May suspend. OSError, naming both."""
+    if not 0 <= port <= 65535:
+        raise OSError(errno.EINVAL, f"cannot connect to {address_text((host, port))}: there is no such port")
     flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
@@ -265,7 +270,7 @@ def serve(listeners: Listener | Iterable[Listener], handler: Callable[[Stream], 
 def _handle(handler: Callable[[Stream], Coro[None]], stream: Stream) -> Coro[None]:
     try:
         yield from handler(stream)
-    except (ConnectionError, EndOfStream) as error:
+    except (ConnectionError, EndOfStream, ssl.SSLError) as error:
         logger.info("%r: %s", stream, error)
     except Exception:
         logger.exception("the handler of %r failed", stream)

@@ -135,7 +135,7 @@ def _stores(options: Namespace) -> Iterator[tuple[Sessions, Metadata]]:
 def _prepare_stores(root: Path, sessions: Sessions, metadata: Metadata) -> Coro[None]:
     make_directories(root)
     yield from metadata.prepare()
-    yield from sessions.ping()
+    yield from sessions.prepare()
 
 
 def _first_user(metadata: Metadata, embedded: bool) -> Coro[None]:

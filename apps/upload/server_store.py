@@ -67,7 +67,7 @@ class RedisSessions:
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url, timeout=PATIENCE, connect_timeout=PATIENCE)
 
-    def ping(self) -> Coro[None]:
+    def prepare(self) -> Coro[None]:
         yield from self._ask(self._redis.ping())
 
     def create(self, user_id: int) -> Coro[str]:

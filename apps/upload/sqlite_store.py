@@ -64,9 +64,6 @@ class SqliteStore:
 
         yield from self._write(create)
 
-    def ping(self) -> Coro[None]:
-        yield from self._read("SELECT 1")
-
     # --- Sessions ---------------------------------------------------------------
 
     def create(self, user_id: int) -> Coro[str]:

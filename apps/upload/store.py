@@ -63,8 +63,8 @@ class User(NamedTuple):
 class Sessions(Protocol):
     """Who is logged in. Every method may suspend and raise `StoreDown`."""
 
-    def ping(self) -> Coro[None]:
-        """Return if the store answers."""
+    def prepare(self) -> Coro[None]:
+        """See that the store answers, and create what is missing."""
         ...
 
     def create(self, user_id: int) -> Coro[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import queue
 import signal
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +74,32 @@ def test_error_that_the_thread_does_not_handle_reaches_the_caller() -> None:
     def main() -> Coro[None]:
         with pytest.raises(LookupError, match="in the loop"):
             yield from to_thread(from_thread, fails)
+
+    run_tidy(main())
+
+
+def test_error_that_was_handled_leaves_no_garbage() -> None:
+    class Error(Exception):
+        pass
+
+    def fails() -> Coro[None]:
+        yield from coro.checkpoint()
+        raise Error
+
+    def call() -> weakref.ref[Error]:
+        try:
+            from_thread(fails)
+        except Error as error:
+            return weakref.ref(error)
+        raise AssertionError
+
+    def main() -> Coro[None]:
+        gc.disable()
+        try:
+            error = yield from to_thread(call)
+            assert error() is None
+        finally:
+            gc.enable()
 
     run_tidy(main())
 
@@ -318,6 +346,31 @@ def test_thread_that_waits_for_the_loop_is_told_when_the_run_breaks_off(monkeypa
         loop.run(coro.task_group(body))
     with pytest.raises(RuntimeError, match=r"from_thread\(sleep_forever\): the run .* has ended"):
         raise outcome.get(timeout=60)
+
+
+def test_thread_is_cancelled_when_the_task_of_a_run_that_broke_off_is_closed() -> None:
+    outcome = queue.SimpleQueue[BaseException]()
+
+    def break_off() -> None:
+        raise MemoryError
+
+    def work() -> Coro[None]:
+        loop.post(break_off)
+        yield from coro.sleep_forever()
+
+    def call() -> None:
+        try:
+            from_thread(work)
+        except BaseException as error:
+            outcome.put(error)
+
+    loop = Loop()
+    main = to_thread(call)
+    with pytest.raises(MemoryError):
+        loop.run(main)
+    main.close()  # as the garbage collector will
+    with pytest.raises(Cancelled, match="was broken off"):
+        raise outcome.get(timeout=10)
 
 
 # --- Limiters ----------------------------------------------------------------------------------------------

@@ -421,3 +421,8 @@ def test_client_waits_while_the_queue_of_a_unix_socket_is_full(
 
     coro.run(coro.task_group(body))
     listener.close()
+
+
+def test_port_that_cannot_be_is_told() -> Coro[None]:
+    with pytest.raises(OSError, match="cannot connect to localhost:70000: there is no such port"):
+        yield from coro.connect("localhost", 70000)

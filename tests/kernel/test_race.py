@@ -113,3 +113,18 @@ def test_race_that_is_cancelled_cancels_all_of_it() -> None:
 def test_race_of_nobody_is_an_error() -> None:
     with pytest.raises(ValueError, match="nobody"):
         run_tidy(coro.race())
+
+
+def test_race_of_which_all_tasks_are_cancelled_has_no_result() -> None:
+    def gives_up() -> Coro[float]:
+        coro.current_task().cancel()
+        yield from coro.checkpoint()
+        return 1.0
+
+    with pytest.raises(coro.TaskCancelled, match="race"):
+        run_tidy(coro.race(gives_up()))
+
+
+def test_race_of_what_is_no_generator_is_an_error() -> None:
+    with pytest.raises(TypeError, match="takes a generator"):
+        run_tidy(coro.race(5))  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -132,5 +134,52 @@ def test_tls_reader_that_never_has_to_wait_lets_others_run(certificates: Certifi
             got += yield from stream.read(10)
         assert got == line.upper()
         stream.close()
+
+    yield from with_server(body, handler=serving)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_end_that_the_peer_signed_is_the_end_and_any_other_an_error(cut: bool, certificates: Certificates) -> Coro[None]:
+    trust = ssl.create_default_context(cafile=certificates.authority)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+
+    def handler(stream: Stream) -> Coro[None]:
+        yield from stream.start_tls(context, server_side=True)
+        yield from stream.write(b"all there is")
+        if cut:
+            _shut_down_under_tls(stream)
+
+    def body(listener: Listener) -> Coro[None]:
+        stream = yield from coro.connect("localhost", listener.port, tls=trust)
+        assert (yield from stream.read_exactly(12)) == b"all there is"
+        if cut:
+            with pytest.raises(ssl.SSLError):
+                yield from stream.read()
+        else:
+            assert (yield from stream.read()) == b""
+
+    yield from with_server(body, handler=handler)
+
+
+def _shut_down_under_tls(stream: Stream) -> None:
+    """As whoever sits between would: without a word of TLS."""
+    under = socket.socket(fileno=os.dup(stream.socket.fd))
+    under.shutdown(socket.SHUT_WR)
+    under.close()
+
+
+def test_neither_half_close_nor_a_second_handshake_leaves_tls(
+    certificates: Certificates, serving: Handler
+) -> Coro[None]:
+    trust = ssl.create_default_context(cafile=certificates.authority)
+
+    def body(listener: Listener) -> Coro[None]:
+        stream = yield from coro.connect("localhost", listener.port, tls=trust)
+        with pytest.raises(OSError, match="TLS"):
+            stream.write_eof()
+        with pytest.raises(RuntimeError, match="TLS already"):
+            yield from stream.start_tls(trust, server_hostname="localhost")
+        assert (yield from ask(stream, b"a\n")) == b"A\n"
 
     yield from with_server(body, handler=serving)

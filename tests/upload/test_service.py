@@ -158,6 +158,20 @@ def test_an_account_needs_a_name_and_a_password(directory: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+def test_redis_alone_holds_the_sessions(start: Start, redis_server: RedisServer) -> None:
+    app = start(SQLiteBackEnd(), "--redis", redis_server.url())
+    redis_server.command("SET", "session:alone", "7", "EX", 60)
+    assert app.put("a", CONTENT, "alone").status == 201
+    assert [row["user_id"] for row in app.rows] == [7]
+
+
+def test_mysql_alone_holds_the_rows(start: Start, mariadb: MariaDBServer) -> None:
+    with mariadb.database() as database:
+        app = start(SQLiteBackEnd(), "--mysql", mariadb.url(database))
+        assert app.put("a", CONTENT, app.log_in(7)).status == 201
+        assert mariadb.sql("SELECT user_id FROM uploads", database=database) == [(7,)]
+
+
 # --- Limits ----------------------------------------------------------------------------------
 
 
