@@ -139,7 +139,9 @@ def test_tls_reader_that_never_has_to_wait_lets_others_run(certificates: Certifi
 
 
 @pytest.mark.parametrize("cut", [False, True])
-def test_end_that_the_peer_signed_is_the_end_and_any_other_an_error(cut: bool, certificates: Certificates) -> Coro[None]:
+def test_end_that_the_peer_signed_is_the_end_and_any_other_is_an_error(
+    cut: bool, certificates: Certificates
+) -> Coro[None]:
     trust = ssl.create_default_context(cafile=certificates.authority)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificates.certificate, certificates.key)
@@ -158,6 +160,7 @@ def test_end_that_the_peer_signed_is_the_end_and_any_other_an_error(cut: bool, c
                 yield from stream.read()
         else:
             assert (yield from stream.read()) == b""
+        stream.close()
 
     yield from with_server(body, handler=handler)
 
