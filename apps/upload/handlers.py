@@ -157,6 +157,8 @@ class UploadHandlers:
 
     def _check_length(self, request: Request) -> None:
         limit, length = self.storage.max_size, request.content_length
+        if length is None and "transfer-encoding" not in request.headers:
+            raise HTTPError(411, "an upload needs Content-Length, 0 for an empty file, or Transfer-Encoding: chunked")
         if limit is not None and length is not None and length > limit:
             raise TooLarge(f"an upload may have at most {limit} bytes")
 

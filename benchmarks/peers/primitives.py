@@ -1,7 +1,7 @@
 """python -m benchmarks.peers.primitives PEER WHAT COUNT: CPU seconds per operation, as JSON.
 
-WHAT is `spawn` (start a task and see its end), `lock`, `queue` (put and get), `thread` (a call in a thread), or, for coro
-alone, `timers` and `tasks`: an operation while COUNT timers or tasks are waiting.
+WHAT is `spawn` (start a task and see its end), `lock`, `queue` (put and get), `thread` (a call in a thread), or, for
+coro alone, `timers` and `tasks`: an operation while COUNT timers or tasks are waiting.
 """
 
 from __future__ import annotations

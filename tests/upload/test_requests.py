@@ -57,6 +57,15 @@ def test_put_takes_any_size(app: App, session: str, size: int) -> None:
     assert app.ask("GET", upload["url"], session=session).body == content
 
 
+def test_put_without_a_length_is_411_and_stores_nothing(app: App, session: str) -> None:
+    with Exchange(app.address) as exchange:
+        exchange.send(f"PUT /upload/a HTTP/1.1\r\nHost: a\r\nCookie: session={session}\r\n\r\n".encode())
+        answer = exchange.answer()
+    assert answer.status == 411
+    assert "Content-Length" in answer.json["error"]
+    assert app.ask("GET", "/uploads", session=session).json["uploads"] == []
+
+
 def test_put_takes_a_chunked_body(app: App, session: str) -> None:
     upload = app.put("chunked", (CONTENT for _ in range(10)), session).json
     assert app.ask("GET", upload["url"], session=session).body == CONTENT * 10
