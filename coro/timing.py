@@ -131,6 +131,13 @@ class Shield(CancelScope):
     def __init__(self) -> None:
         super().__init__(shielded=True)
 
+    def cancel(self) -> None:
+        """Not for a shield, which goes on after its block as if it were not there: RuntimeError."""
+        raise RuntimeError("a shield cannot be cancelled and has no deadline: put `with timeout(...)` inside it")
+
+    def _arm(self) -> None:
+        self.cancel()
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:

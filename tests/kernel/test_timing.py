@@ -191,3 +191,13 @@ def test_move_on_after_that_was_not_needed_did_not_catch() -> None:
         yield from coro.sleep(5)
 
     run_tidy(main())
+
+
+def test_shield_cannot_be_cancelled_and_has_no_deadline() -> Coro[None]:
+    with coro.shield() as shield:
+        with pytest.raises(RuntimeError, match="put `with timeout"):
+            shield.cancel()
+        with pytest.raises(RuntimeError, match="put `with timeout"):
+            shield.deadline = 1.0
+        yield from coro.sleep(5)
+    assert coro.now() == 5
