@@ -2,43 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import signal
-import weakref
 
 import pytest
 
 import coro
 from coro import Coro
-from tests.kernel.support import run_tidy
-
-
-class Canary:
-    """Something that can be seen to be gone."""
-
-
-def test_locals_of_a_cancelled_task_are_destroyed_without_the_garbage_collector() -> None:
-    canaries: list[weakref.ref[Canary]] = []
-
-    def work() -> Coro[None]:
-        canary = Canary()
-        canaries.append(weakref.ref(canary))
-        yield from coro.sleep_forever()
-
-    def body(group: coro.TaskGroup) -> Coro[None]:
-        task = group.spawn(work())
-        yield from coro.sleep(1)
-        assert canaries[0]() is not None
-        task.cancel()
-        del task
-        yield from coro.sleep(1)
-        assert canaries[0]() is None
-
-    gc.disable()
-    try:
-        run_tidy(coro.task_group(body))
-    finally:
-        gc.enable()
 
 
 def test_one_task_may_use_a_lock_again_after_its_own_release() -> Coro[None]:

@@ -190,7 +190,11 @@ class App:
         """Send the head of a PUT of `size` bytes, and the first of them."""
         head = [f"PUT /upload/slow HTTP/1.1\r\nHost: test\r\nCookie: session={session}", f"Content-Length: {size}"]
         exchange = Exchange(self.address)
-        exchange.send("\r\n".join([*head, *fields, "", ""]).encode() + body)
+        try:
+            exchange.send("\r\n".join([*head, *fields, "", ""]).encode() + body)
+        except BaseException:
+            exchange.close()
+            raise
         return exchange
 
     # --- Looking behind it ------------------------------------------------------------
