@@ -105,11 +105,6 @@ class CommandPhase:
         yield self.framer.command(head + encode_parameters(parameters) if parameters else head)
         return (yield from self._results(statement))
 
-    def reset_statement(self, statement: Statement) -> Exchange[None]:
-        """Drops what was sent ahead of a prepared statement's execution."""
-        yield self.framer.command(_STATEMENT.pack(c.COM_STMT_RESET, statement.id))
-        self._note(expect_ok((yield from self.framer.packet())))
-
     def close_statement(self, statement: Statement) -> bytes:
         """The command that frees a prepared statement. It has no answer: send it ahead of another."""
         return self.framer.command(_STATEMENT.pack(c.COM_STMT_CLOSE, statement.id))
@@ -117,11 +112,6 @@ class CommandPhase:
     def ping(self) -> Exchange[None]:
         """Asks the server whether it is there."""
         yield self.framer.command(bytes((c.COM_PING,)))
-        self._note(expect_ok((yield from self.framer.packet())))
-
-    def reset_connection(self) -> Exchange[None]:
-        """Makes the session as new: no transaction, no variables, no locks, no prepared statements."""
-        yield self.framer.command(bytes((c.COM_RESET_CONNECTION,)))
         self._note(expect_ok((yield from self.framer.packet())))
 
     def quit(self) -> bytes:

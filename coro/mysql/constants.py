@@ -30,8 +30,6 @@ COM_PING: Final = 0x0E
 COM_STMT_PREPARE: Final = 0x16
 COM_STMT_EXECUTE: Final = 0x17
 COM_STMT_CLOSE: Final = 0x19
-COM_STMT_RESET: Final = 0x1A
-COM_RESET_CONNECTION: Final = 0x1F
 
 # Server status flags
 SERVER_STATUS_IN_TRANS: Final = 0x0001
