@@ -45,7 +45,7 @@ test-others: test-env
 test-all: test test-mysql test-others
 
 bench:
-	@scripts/install-services wrk
+	@scripts/install-services wrk pkg-config mariadb_config=libmariadb-dev
 	@scripts/venv .venv bench,rsa
 	$(BIN)/python -m benchmarks $(ARGS)
 

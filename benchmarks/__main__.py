@@ -13,7 +13,17 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from benchmarks import connections, http_hello, memory, primitives, switch, undriven, upload_job, upload_large
+from benchmarks import (
+    connections,
+    http_hello,
+    memory,
+    mysql_client,
+    primitives,
+    switch,
+    undriven,
+    upload_job,
+    upload_large,
+)
 from benchmarks.processes import CORES, LOAD_CORE
 from benchmarks.report import Benchmark, Options
 
@@ -22,12 +32,16 @@ BENCHMARKS: dict[str, Benchmark] = {
     "memory": memory.measure,
     "primitives": primitives.measure,
     "undriven": undriven.measure,
+    "mysql_client": mysql_client.measure,
     "http_hello": http_hello.measure,
     "upload_large": upload_large.measure,
     "upload_job": upload_job.measure,
     "connections": connections.measure,
 }
-PACKAGES = ("uvloop", "httptools", "uvicorn", "aiohttp", "trio", "curio", "tinyio", "gevent", "greenlet")
+PACKAGES = (
+    "uvloop", "httptools", "uvicorn", "aiohttp", "trio", "curio", "tinyio", "gevent", "greenlet",
+    "PyMySQL", "aiomysql", "asyncmy", "mysqlclient",
+)  # fmt: skip
 
 
 def machine() -> str:
