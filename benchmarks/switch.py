@@ -44,6 +44,6 @@ def measure(options: Options) -> Iterator[Report]:
                 report.absent[peer.name] = str(failure)
             else:
                 report.rows[peer.name] = [min(nanoseconds, *report.rows.get(peer.name, [nanoseconds]))]
-    report.require("coro's time is at most 1/2.5 (0.4) of uvloop's", report.ratio("coro", "uvloop"), at_most=1 / 2.5)
-    report.require("coro's time is at most 1/5 (0.2) of asyncio's", report.ratio("coro", "asyncio"), at_most=1 / 5)
+    report.require("coro's time is at most 1/3 of uvloop's", report.ratio("coro", "uvloop"), at_most=1 / 3)
+    report.require("coro's time is at most 1/6 of asyncio's", report.ratio("coro", "asyncio"), at_most=1 / 6)
     yield report

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from coro.errors import Cancelled, TaskCancelled
-from coro.task import CancelScope, Coro, Request, Task, check_generator, current_task
+from coro.mistakes import check_distinct, check_generator
+from coro.task import CancelScope, Coro, Request, Task, current_task
 
 T = TypeVar("T")
 
@@ -26,10 +27,11 @@ T = TypeVar("T")
 class TaskGroup(Request):
     """The tasks spawned by one `task_group`. As a request: wait until all of them have ended."""
 
-    __slots__ = ("errors", "open", "owner", "scope", "tasks")
+    __slots__ = ("errors", "name", "open", "owner", "scope", "tasks")
 
-    def __init__(self, owner: Task[Any]) -> None:
+    def __init__(self, owner: Task[Any], name: str) -> None:
         self.owner = owner
+        self.name = name
         self.scope = CancelScope()
         self.tasks: dict[Task[Any], None] = {}  # in the order of `spawn`
         self.errors: list[BaseException] = []
@@ -62,6 +64,9 @@ class TaskGroup(Request):
         if not self.tasks and self.owner.request is self:
             self.owner.wake()
 
+    def described(self) -> str:
+        return f" of group {self.name!r}"
+
     def record(self, error: BaseException) -> None:
         if not any(error is known for known in self.errors):
             self.errors.append(error)
@@ -74,16 +79,17 @@ class TaskGroup(Request):
         pass
 
     def __repr__(self) -> str:
-        return f"the end of {len(self.tasks)} tasks"
+        return f"the end of {len(self.tasks)} tasks of group {self.name!r}"
 
 
-def task_group(body: Callable[[TaskGroup], Coro[T]]) -> Coro[T]:
+def task_group(body: Callable[[TaskGroup], Coro[T]], *, name: str | None = None) -> Coro[T]:
     """Run `body(group)`, wait for all tasks that it spawned into the group; the body's result. Suspends.
 
-    Raises what the body or a task raised; `TaskCancelled` when `group.cancel()` kept the body from returning.
+    Raises what the body or a task raised, with a note that names the task and the group (after the body, if it has no
+    `name`); `TaskCancelled` when `group.cancel()` kept the body from returning.
     """
     owner = current_task()
-    group = TaskGroup(owner)
+    group = TaskGroup(owner, name or str(getattr(body, "__qualname__", "a group")))
     cancelled: Cancelled | None = None
     returned = False
     with group.scope:
@@ -125,8 +131,7 @@ def gather(*generators: Coro[T], limit: int | None = None) -> Coro[list[T]]:
     """
     if limit is not None and limit < 1:
         raise ValueError(f"gather with a limit of {limit} would never run anything")
-    for generator in generators:
-        check_generator(generator, "coro.gather")
+    check_distinct(generators, "coro.gather")
     if limit is None:
         tasks: list[Task[T]] = []
 
@@ -134,7 +139,7 @@ def gather(*generators: Coro[T], limit: int | None = None) -> Coro[list[T]]:
             tasks.extend(group.spawn(generator) for generator in generators)
             yield from ()
 
-        yield from task_group(body)
+        yield from task_group(body, name="gather")
         return [task.result() for task in tasks]
 
     results: dict[int, T] = {}
@@ -155,8 +160,7 @@ def race(*generators: Coro[T]) -> Coro[T]:
     """
     if not generators:
         raise ValueError("a race of nobody would never end")
-    for generator in generators:
-        check_generator(generator, "coro.race")
+    check_distinct(generators, "coro.race")
     results: list[T] = []
 
     def run(generator: Coro[T], group: TaskGroup) -> Coro[None]:
@@ -169,7 +173,7 @@ def race(*generators: Coro[T]) -> Coro[T]:
             group.spawn(run(generator, group), name=getattr(generator, "__qualname__", None))
         yield from ()
 
-    yield from task_group(body)
+    yield from task_group(body, name="race")
     if not results:
         raise TaskCancelled("all tasks of a race were cancelled")
     return results[0]

@@ -24,8 +24,8 @@ from types import FrameType
 from typing import Any, TypeVar
 
 from coro.errors import Cancelled, TaskCancelled
-from coro.mistakes import not_a_request, swallows_cancelled
-from coro.task import Coro, Failure, Request, Task, check_generator, running
+from coro.mistakes import check_generator, check_start, not_a_request, swallows_cancelled
+from coro.task import CHECKPOINT, START, Coro, Failure, Request, Task, running
 from coro.timers import Action, Timer, TimerQueue
 
 T = TypeVar("T")
@@ -97,6 +97,7 @@ class Loop:
 
     def _step_batch(self) -> None:
         batch, self.ready = self.ready, []
+        ready = self.ready
         for task in batch:
             self.current = task
             try:
@@ -104,6 +105,9 @@ class Loop:
                     value = task.value
                     if value is not None:
                         task.value = None
+                        if value is START:
+                            check_start(task.generator)
+                            value = None
                     request = task.context.run(task.send, value)
                 else:
                     error, task.error = task.error, None
@@ -116,6 +120,9 @@ class Loop:
                 continue
             if task.cancelled:
                 self._insist(task)
+                continue
+            if request is CHECKPOINT:
+                ready.append(task)
                 continue
             task.request = request
             try:
@@ -135,7 +142,7 @@ class Loop:
         if error.__traceback__ is not None:
             error.__traceback__ = error.__traceback__.tb_next  # without the loop's own frame
         if not isinstance(error, Cancelled):
-            error.add_note(f"in task {task.name!r}")
+            error.add_note(f"in task {task.name!r}{task.parent.described()}")
         task.finish(Failure(error))
 
     # --- The loop as parent of main and background tasks ----------------------
@@ -147,6 +154,9 @@ class Loop:
         if self.main is not None and self.main.done:
             task.cancel()  # as those that were there when it ended
         return task
+
+    def described(self) -> str:
+        return ""
 
     def task_done(self, task: Task[Any]) -> None:
         del self.tasks[task]

@@ -16,10 +16,9 @@ import contextvars
 import math
 import threading
 from collections.abc import Generator
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
 
-from coro.errors import BusyError, Cancelled, TaskCancelled
+from coro.errors import Cancelled, TaskCancelled
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,11 +45,18 @@ class Request:
 
 Coro: TypeAlias = Generator[Request, Any, T]
 
+CHECKPOINT = Request()  # the one that the loop knows: whoever yields it stays ready, and nothing is armed
+START = object()  # the value of a task that has not run yet
+
 
 class Parent(Protocol):
     """What a task belongs to: a group, or the loop itself."""
 
     def task_done(self, task: Task[Any]) -> None: ...
+
+    def described(self) -> str:
+        """As a part of a sentence about one of its tasks: which group the task is in, if any."""
+        ...
 
 
 class Task(Generic[T]):
@@ -72,7 +78,7 @@ class Task(Generic[T]):
         self.label = label
         self.context = contextvars.copy_context()
         self.request: Request | None = None  # what it waits for; None while it is ready or running
-        self.value: Any = None  # to be sent at its next step
+        self.value: Any = START  # to be sent at its next step
         self.error: BaseException | None = None  # to be thrown at its next step
         self.cancelled = scope is not None and scope.pending()  # is a scope around it cancelled?
         self.insisted = 0  # requests it made although it was cancelled
@@ -346,11 +352,3 @@ def current_task() -> Task[Any]:
     if task is None:
         raise RuntimeError("no task is running here: call this from inside coro.run(main())")
     return task
-
-
-def check_generator(generator: object, where: str) -> None:
-    """TypeError, with the likely mistake, for what cannot be driven."""
-    if not isinstance(generator, GeneratorType):
-        raise TypeError(f"{where}() takes a generator, as in {where}(work()), not {generator!r}")
-    if generator.gi_suspended or generator.gi_running:
-        raise BusyError(f"{where}(): {generator.__qualname__} is driven by another task already: make a new generator")

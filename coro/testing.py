@@ -27,11 +27,12 @@ from collections.abc import Callable, Mapping
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from coro.errors import ClosedError, CoroError, TaskCancelled
+from coro.errors import BusyError, ClosedError, CoroError, TaskCancelled
 from coro.io import Buffer, Descriptor, Socket
 from coro.loop import Loop
+from coro.mistakes import SharedGenerators, check_generator
 from coro.net import Stream
-from coro.task import Coro, Task, check_generator, running
+from coro.task import Coro, Task, running
 
 if TYPE_CHECKING:
     import pytest
@@ -119,6 +120,7 @@ class VirtualLoop(Loop):
         selector.loop = self
         self._random = random.Random(seed) if seed is not None else None
         self._deadlock: Deadlock | None = None
+        self._shared = SharedGenerators()
         super().__init__(selector, clock)
 
     def run(self, main: Coro[T]) -> T:
@@ -132,7 +134,23 @@ class VirtualLoop(Loop):
     def _step_batch(self) -> None:
         if self._random is not None:
             self._random.shuffle(self.ready)
+        batch = self.ready
+        for task in batch:
+            self._report(task, self._shared.before_step(task))
         super()._step_batch()
+        for task in batch:
+            if not task.done:
+                self._report(task, self._shared.after_step(task))
+
+    def _report(self, task: Task[Any], mistake: BusyError | None) -> None:
+        """Raise a mistake in the task that was found to make it, whatever it waits for."""
+        if mistake is None:
+            return
+        if task.request is not None:
+            task.request.withdraw(task)
+            task.fail(mistake)
+        else:
+            task.error = mistake
 
     def end_deadlock(self) -> None:
         """Cancel the main task, so that the tasks clean up; when that is of no use, break off."""

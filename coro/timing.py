@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from coro.task import CancelScope, Coro, Request, Task, current_task
+from coro.task import CHECKPOINT, CancelScope, Coro, Request, Task, current_task
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,20 +22,7 @@ if TYPE_CHECKING:
     from coro.timers import Timer
 
 
-class Checkpoint(Request):
-    """Ready again at once, after all others that are ready."""
-
-    __slots__ = ()
-
-    def submit(self, task: Task[Any]) -> None:
-        task.request = None
-        task.loop.ready.append(task)
-
-    def __repr__(self) -> str:
-        return "its turn"
-
-
-_CHECKPOINT = (Checkpoint(),)
+_CHECKPOINT = (CHECKPOINT,)
 
 
 def checkpoint() -> tuple[Request]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -45,3 +46,61 @@ def test_generator_that_a_task_drives_cannot_be_given_to_another() -> Coro[None]
             group.spawn(work)
 
     yield from coro.task_group(body)
+
+
+def test_generator_that_two_tasks_were_given_before_it_started_is_driven_by_the_first_alone() -> Coro[None]:
+    work = coro.sleep(1)
+
+    def body(group: coro.TaskGroup) -> Coro[None]:
+        group.spawn(work, name="first")
+        group.spawn(work, name="second")
+        yield from ()
+
+    with pytest.raises(coro.BusyError, match="sleep is driven by another task already") as caught:
+        yield from coro.task_group(body)
+    assert "in task 'second'" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("together", [coro.gather, coro.race], ids=["gather", "race"])
+def test_gather_and_race_refuse_one_generator_given_twice(together: Callable[..., Coro[object]]) -> Coro[None]:
+    work = coro.sleep(1)
+    with pytest.raises(coro.BusyError, match="sleep is driven by another task already"):
+        yield from together(work, coro.sleep(2), work)
+
+
+def delegates_to(work: Coro[None]) -> Coro[None]:
+    yield from work
+
+
+def test_generator_that_two_tasks_delegate_to_is_reported() -> Coro[None]:
+    work = coro.sleep(1)
+
+    def body(group: coro.TaskGroup) -> Coro[None]:
+        group.spawn(delegates_to(work), name="first")
+        yield from coro.checkpoint()
+        group.spawn(delegates_to(naps(work)), name="second")
+
+    def naps(work: Coro[None]) -> Coro[None]:
+        yield from coro.sleep(0.5)
+        yield from work  # drives the first one's sleep to its end
+
+    with pytest.raises(coro.BusyError, match="task 'first' waits in sleep, which another task drives too"):
+        yield from coro.task_group(body)
+
+
+@pytest.mark.parametrize("seconds", [1, 0], ids=["waits", "gives way"])
+def test_second_task_in_the_same_generator_is_told_at_its_first_wait(seconds: int) -> Coro[None]:
+    def waits_twice() -> Coro[None]:
+        yield from coro.sleep(1)
+        yield from coro.sleep(seconds)
+
+    work = waits_twice()
+
+    def body(group: coro.TaskGroup) -> Coro[None]:
+        group.spawn(delegates_to(work), name="first")
+        yield from coro.checkpoint()
+        second = group.spawn(delegates_to(work), name="second")
+        yield from second.join()
+
+    with pytest.raises(coro.BusyError, match=r"waits in .*which another task drives too"):
+        yield from coro.task_group(body)

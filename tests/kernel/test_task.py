@@ -118,7 +118,7 @@ def test_error_names_the_task_that_failed() -> Coro[None]:
 
     with pytest.raises(ValueError) as caught:
         yield from coro.task_group(body)
-    assert "in task 'the worker'" in caught.value.__notes__
+    assert caught.value.__notes__[0].startswith("in task 'the worker' of group 'test_error_names")
 
 
 def test_repr_shows_what_a_task_waits_for_and_how_it_ended() -> Coro[None]:
