@@ -8,7 +8,9 @@ the backpressure there is.
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
+import math
 import os
 import socket
 import ssl
@@ -21,9 +23,10 @@ from coro.errors import ClosedError, EndOfStream
 from coro.group import TaskGroup, task_group
 from coro.io import WANTS_READ, WANTS_WRITE, Buffer, Socket, address_text
 from coro.streams import ReadStream
+from coro.sync import WaitQueue
 from coro.task import Coro, Request
 from coro.threads import default_limiter, to_thread_abandonable
-from coro.timing import sleep
+from coro.timing import move_on_after, sleep
 
 logger = logging.getLogger("coro.net")
 
@@ -35,6 +38,7 @@ CONNECTION_LOST = (
     errno.ECONNABORTED, errno.ENETDOWN, errno.EPROTO, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET,
     errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH, errno.EPERM,
 )  # fmt: skip
+ATTEMPT_DELAY = 0.25  # seconds for which one address is tried before the next one is too: RFC 8305, section 8
 BACK_OFF = 0.1  # seconds before another try, where nothing tells when it could succeed
 
 
@@ -115,20 +119,17 @@ def resolve(host: str, port: int) -> Coro[list[tuple[int, Any]]]:
 def connect(
     host: str, port: int, *, tls: ssl.SSLContext | None = None, server_hostname: str | None = None
 ) -> Coro[Stream]:
-    """Connect over TCP, trying each address of `host` in turn; with `tls`, verified as the context says. Suspends.
+    """Connect over TCP; with `tls`, verified as the context says. Suspends.
+
+    Of several addresses of `host`, the first that answers is taken: one that is silent delays the others by
+    `ATTEMPT_DELAY` only.
 
     OSError (ConnectionRefusedError, ...) or ssl.SSLError, with the host and port in its text.
     """
     addresses = yield from resolve(host, port)
-    error: OSError | None = None
-    for family, address in addresses:
-        try:
-            stream = yield from _connect_socket(socket.socket(family, socket.SOCK_STREAM), address)
-            break
-        except OSError as failure:
-            error = error or failure
-    else:
-        assert error is not None
+    try:
+        stream = yield from _connect_any(addresses)
+    except OSError as error:
         raise OSError(error.errno, f"cannot connect to {address_text((host, port))}: {_reason(error)}") from None
     stream.socket.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls is not None:
@@ -144,7 +145,7 @@ def connect_unix(path: str) -> Coro[Stream]:
     """Connect to a Unix socket. Suspends. OSError, with the path in its text."""
     while True:
         try:
-            return (yield from _connect_socket(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), path))
+            return (yield from _connect_socket(socket.AF_UNIX, path))
         except BlockingIOError:
             pass  # the server's queue is full; connect(2) would wait, but tells nobody when it could succeed
         except OSError as error:
@@ -152,8 +153,54 @@ def connect_unix(path: str) -> Coro[Stream]:
         yield from sleep(BACK_OFF)
 
 
-def _connect_socket(raw: socket.socket, address: Any) -> Coro[Stream]:
-    sock = Socket(raw)
+def _connect_any(addresses: list[tuple[int, Any]]) -> Coro[Stream]:
+    """The first connection that comes about ("happy eyeballs", RFC 8305); the first OSError when none does.
+
+    Attempts begin one after another, when the one before has failed or has not answered for a while.
+    """
+    if len(addresses) == 1:
+        return (yield from _connect_socket(*addresses[0]))
+    won: list[Stream] = []
+    failures: list[OSError] = []
+    news = WaitQueue("an answer from one of a host's addresses")
+
+    def attempt(family: int, address: Any) -> Coro[None]:
+        try:
+            won.append((yield from _connect_socket(family, address)))
+        except OSError as error:
+            failures.append(error)
+        news.wake_one()
+
+    def body(group: TaskGroup) -> Coro[None]:
+        untried = interleaved(addresses)
+        while not won and len(failures) < len(addresses):
+            if untried:
+                group.spawn(attempt(*untried.pop(0)))
+            with move_on_after(ATTEMPT_DELAY if untried else math.inf):
+                yield news
+        group.cancel()
+
+    try:
+        yield from task_group(body)
+        if not won:
+            raise failures[0]
+        return won.pop(0)
+    finally:
+        for stream in won:  # a second one, or nobody wants it any more
+            stream.close()
+
+
+def interleaved(addresses: list[tuple[int, Any]]) -> list[tuple[int, Any]]:
+    """The addresses with their families in turn, so that one that is broken is left soon (RFC 8305, section 4)."""
+    families: dict[int, list[tuple[int, Any]]] = {}
+    for family, address in addresses:
+        families.setdefault(family, []).append((family, address))
+    rounds = itertools.zip_longest(*families.values())
+    return [entry for turn in rounds for entry in turn if entry is not None]
+
+
+def _connect_socket(family: int, address: Any) -> Coro[Stream]:
+    sock = Socket(socket.socket(family, socket.SOCK_STREAM))
     try:
         yield from sock.connect(address)
     except BaseException:
