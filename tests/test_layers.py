@@ -52,6 +52,7 @@ PERFORMS_IO = {
     "coro.mysql.pool",
     "coro.redis.client",
     "coro.redis.connection",
+    "coro.redis.pool",
     "coro.redis.shared",
 }
 SANS_IO_MAY_IMPORT = {"coro.errors", "coro.task"}

@@ -6,74 +6,160 @@
         return (yield from redis.incr(f"visits:{name}"))
 
 What the tasks issue in one round of the loop leaves together and is answered together (`coro.redis.shared` says how).
+Commands that block, and transactions, get a connection of their own from a pool (`coro.redis.pool`).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
-from coro.redis.commands import Commands, check_shareable
+from coro.redis.commands import Commands
+from coro.redis.commands.base import Convert, S
+from coro.redis.connection import Connection, Connector
+from coro.redis.errors import RedisConnectionError, ReplyError, TransactionAbortedError
+from coro.redis.pipeline import Pipeline
+from coro.redis.pool import ConnectionPool
+from coro.redis.replies import decoded, result
 from coro.redis.resp import Argument
-from coro.redis.shared import Command, SharedConnection
+from coro.redis.routes import BLOCKS, refusal, why_not_shared
+from coro.redis.shared import Batch, Command, SharedConnection
 from coro.redis.url import Settings, parse_url
 from coro.task import Coro
 
+T = TypeVar("T")
 
-class Redis(Commands):
+
+class Options(TypedDict, total=False):
+    """What `Redis.from_url` takes besides the URL; it goes before what the URL says."""
+
+    timeout: float  # seconds from a command's sending to its reply
+    connect_timeout: float  # seconds for connecting and logging in, and for the wait for a free connection
+    max_unanswered: int  # commands under way at once on the shared connection
+    max_connections: int  # connections besides the shared one
+    health_check_interval: float  # seconds without a command after which the connection is tried with PING
+    client_name: str  # what CLIENT LIST shows
+
+
+class Redis(Commands[S]):
     """A client for one server. It connects when the first command is issued, and again when the connection was lost.
 
-    It belongs to one run of the loop at a time; when that ends, so does its connection.
+    It belongs to one run of the loop at a time; when that ends, so do its connections. `Redis` stands for
+    `Redis[bytes]`, whose strings are bytes; with `decode=True` it is a `Redis[str]`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, decode: bool = False) -> None:
         """Does not suspend and does not connect; reads the files that TLS needs (OSError, ValueError)."""
         self.settings = settings
-        self._shared = SharedConnection(settings)
+        self.decode = decode
+        connector = Connector(settings)
+        self.pool = ConnectionPool(connector)
+        self._shared = SharedConnection(connector)
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, decode: Literal[True], **options: Unpack[Options]) -> Redis[str]: ...
+
+    @overload
+    @classmethod
+    def from_url(cls, url: str, *, decode: Literal[False] = False, **options: Unpack[Options]) -> Redis: ...
 
     @classmethod
-    def from_url(
-        cls,
-        url: str,
-        *,
-        timeout: float | None = None,
-        connect_timeout: float | None = None,
-        max_unanswered: int | None = None,
-    ) -> Redis:
-        """A client for a `redis://`, `rediss://` or `unix://` URL; see `coro.redis.url`. Does not suspend.
+    def from_url(cls, url: str, *, decode: bool = False, **options: Unpack[Options]) -> Redis[Any]:
+        """A client for a `redis://`, `rediss://` or `unix://` URL; see `coro.redis.url` and `Options`. ValueError.
 
-        `timeout` (seconds from a command's sending to its reply), `connect_timeout` (seconds for connecting and
-        logging in) and `max_unanswered` (commands under way at once) go before what the URL says. ValueError.
+        With `decode` the strings in replies are str, read as UTF-8, and not bytes. Does not suspend.
         """
-        given: dict[str, Any] = {
-            "timeout": timeout,
-            "connect_timeout": connect_timeout,
-            "max_unanswered": max_unanswered,
-        }
-        changes = {name: value for name, value in given.items() if value is not None}
-        return cls(dataclasses.replace(parse_url(url), **changes))
+        return cls(dataclasses.replace(parse_url(url), **options), decode=decode)
 
-    def execute(self, *args: Argument) -> Coro[Any]:
-        """Carry out any command that can share a connection; its reply. Suspends.
+    # --- Carrying out commands -----------------------------------------------------
+
+    def execute(self, *args: Argument, idempotent: bool = False) -> Coro[Any]:
+        """Carry out any command; its reply. Suspends.
 
         Strings are bytes, arrays lists, maps dicts (lists in RESP2), sets sets. Raises `ReplyError` (or the class for
         its prefix) when the server answers with an error; `RedisConnectionError` when it cannot be reached, does not
-        answer in time or the connection is lost; `OwnConnectionError` for a command that blocks or changes the
-        connection; TypeError for what cannot be sent.
+        answer in time or the connection is lost; `OwnConnectionError` for a command that changes the connection (one
+        that blocks gets a connection of its own); TypeError for what cannot be sent.
 
-        A command that was sent is never sent again. Cancelled while it waits, its caller gets no reply, and nobody
-        else does; the command may be carried out all the same.
+        A command that was sent is never sent again, unless it is declared `idempotent`: then it is, once, when the
+        connection is lost. Cancelled while it waits, its caller gets no reply, and nobody else does; the command may
+        be carried out all the same.
         """
-        check_shareable(args)
-        return self._send(args)
+        reason = why_not_shared(args)
+        if reason == BLOCKS:
+            return (yield from self._wait(args, 0))
+        if reason is not None:
+            raise refusal(args, reason)
+        try:
+            return (yield from self._send(args))
+        except RedisConnectionError:
+            if not idempotent:
+                raise
+        return (yield from self._send(args))
 
-    def _send(self, args: Sequence[Argument]) -> Coro[Any]:
-        return (yield Command(self._shared, args))
+    def send_all(self, commands: Sequence[Sequence[Argument]]) -> Coro[list[Any]]:
+        """Carry out commands that leave in one piece on the shared connection; the replies as they came. Suspends.
+
+        Error replies are values among the others. Whether they can share a connection is for the caller to know.
+        """
+        if not commands:
+            return []
+        replies: list[Any] = yield Batch(self._shared, commands)
+        return replies
+
+    def send_transaction(self, commands: Sequence[Sequence[Argument]]) -> Coro[list[Any]]:
+        """Carry out commands between MULTI and EXEC, on a connection of their own; the replies. Suspends.
+
+        `TransactionAbortedError` when the server refused one of them, and therefore all.
+        """
+        replies = yield from self.pool.lend(lambda connection: exec_transaction(self.pool, connection, commands))
+        assert replies is not None, "no key was watched"
+        return replies
+
+    def pipeline(self, transaction: bool = True) -> Pipeline[S]:
+        """Collects commands to be sent together: see `coro.redis.pipeline`. Does not suspend.
+
+        With `transaction` they are carried out as one, between MULTI and EXEC, on a connection of their own.
+        """
+        return Pipeline(self.send_transaction if transaction else self.send_all, self.decode, alone=transaction)
+
+    def _send(self, args: Sequence[Argument], convert: Convert = None) -> Coro[Any]:
+        reply = yield Command(self._shared, args)
+        if convert is not None:
+            return result(reply, convert, self.decode)
+        return decoded(reply) if self.decode else reply
+
+    def _wait(self, args: Sequence[Argument], seconds: float, convert: Convert = None) -> Coro[Any]:
+        patience = seconds + self.settings.timeout if seconds else math.inf
+        (reply,) = yield from self.pool.lend(lambda connection: self.pool.exchange(connection, [args], patience))
+        if isinstance(reply, ReplyError):
+            raise reply
+        return result(reply, convert, self.decode)
+
+    # --- Its end -------------------------------------------------------------------
 
     def close(self) -> None:
         """Close the client for good; who waits for a reply gets `ClosedError`. Does not suspend."""
         self._shared.close()
+        self.pool.close()
 
     def __repr__(self) -> str:
         return f"<Redis at {self._shared!r}>"
+
+
+def exec_transaction(
+    pool: ConnectionPool, connection: Connection, commands: Sequence[Sequence[Argument]]
+) -> Coro[list[Any] | None]:
+    """MULTI, the commands, EXEC, in one piece; the replies, or None when a watched key had changed. Suspends."""
+    outcome: Any
+    _, *queued, outcome = yield from pool.exchange(connection, [(b"MULTI",), *commands, (b"EXEC",)])
+    if isinstance(outcome, ReplyError):
+        refused = next((reply for reply in queued if isinstance(reply, ReplyError)), None)
+        if isinstance(outcome, TransactionAbortedError) and refused is not None:
+            raise TransactionAbortedError(f"{outcome} The first was: {refused}") from refused
+        raise outcome
+    replies: list[Any] | None = outcome
+    return replies

@@ -9,49 +9,108 @@ Specification: https://redis.io/docs/latest/commands/hello/
 
 from __future__ import annotations
 
+import random
+import socket
 import ssl
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from coro import EndOfStream, Stream, connect, connect_unix, timeout
+from coro import ClosedError, EndOfStream, Stream, __version__, connect, connect_unix, now, timeout
 from coro.redis.errors import NoPermissionError, NoProtocolError, RedisConnectionError, ReplyError, reply_error
-from coro.redis.resp import Argument, OutOfBand, Parser, ProtocolError, encode
+from coro.redis.resp import LARGE, Argument, OutOfBand, Parser, ProtocolError, encode_into
 from coro.redis.url import Settings
 from coro.task import Coro
 
+FIRST_PAUSE = 0.05  # seconds after a failed attempt to connect in which calls fail at once; doubled each time
+LONGEST_PAUSE = 1.0  # seconds
+KEEP_ALIVE = (
+    ("TCP_KEEPIDLE", 30),  # seconds of silence before the kernel asks
+    ("TCP_KEEPINTVL", 5),  # seconds from one question to the next
+    ("TCP_KEEPCNT", 3),  # questions without an answer that end the connection
+)
+WHO_WE_ARE = (("CLIENT", "SETINFO", "LIB-NAME", "coro"), ("CLIENT", "SETINFO", "LIB-VER", __version__))
 READ_SIZE = 65536  # bytes asked of the kernel at once
+SEND_SIZE = 256 * 1024  # bytes joined into one send, unless a single argument is larger
 
 
 class Connection:
-    """An open connection. Its stream and parser are for one reader, which knows whose the replies are."""
+    """An open connection. Its stream and parser are for one task at a time, which knows whose the replies are."""
 
-    __slots__ = ("parser", "stream")
+    __slots__ = ("in_step", "parser", "stream")
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
         self.parser = Parser()
+        self.in_step = True  # has every command its reply?
 
     def call(self, *args: Argument) -> Coro[Any]:
-        """Send one command and wait for its reply. Suspends. What the server says out of band is passed over.
+        """Send one command and wait for its reply. Suspends. `ReplyError`, and what `exchange` raises."""
+        (reply,) = yield from self.exchange([args])
+        if isinstance(reply, ReplyError):
+            raise reply
+        return reply
 
-        `ReplyError` for an error reply. After any other error (OSError, `EndOfStream`, `ProtocolError`), and when
-        cancelled, the connection is out of step and has to be closed.
+    def exchange(self, commands: Sequence[Sequence[Argument]]) -> Coro[list[Any]]:
+        """Send commands at once and wait for their replies, error replies among them. Suspends.
+
+        What the server says out of band is passed over. After an error (OSError, `EndOfStream`, `ProtocolError`), and
+        when cancelled, the connection is not `in_step` any more: it has to be closed.
         """
-        yield from self.stream.write(encode(args))
+        parts: list[bytes] = []
+        for args in commands:
+            encode_into(parts, args)
+        self.in_step = False
+        for data in joined(parts):
+            yield from self.stream.write(data)
         replies: list[Any] = []
-        while not replies:
+        while len(replies) < len(commands):
             data = yield from self.stream.read(READ_SIZE)
             if not data:
                 raise EndOfStream("the server closed the connection")
-            replies = [reply for reply in self.parser.feed(data) if not isinstance(reply, OutOfBand)]
-        if len(replies) > 1:
-            raise ProtocolError(f"{len(replies)} replies to one command")
-        if isinstance(replies[0], ReplyError):
-            raise replies[0]
-        return replies[0]
+            replies += [reply for reply in self.parser.feed(data) if not isinstance(reply, OutOfBand)]
+        if len(replies) > len(commands):
+            raise ProtocolError(f"{len(replies)} replies came where {len(commands)} were due")
+        self.in_step = True
+        return replies
+
+    def is_usable(self) -> bool:
+        """Is it open, in step, and silent? A server that speaks unasked says farewell. Does not suspend."""
+        if not self.in_step or self.stream.closed:
+            return False
+        try:
+            # Below TLS, if there is any: past its layer, as nothing is taken out.
+            socket.socket.recv(self.stream.socket.sock, 1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def close(self) -> None:
         """Close now. Does not suspend; can be repeated."""
+        self.in_step = False
         self.stream.close()
+
+
+def joined(parts: list[bytes]) -> Iterator[bytes]:
+    """The parts, small ones joined, so that one send takes many; a large one stays alone and is not copied."""
+    if sum(map(len, parts)) <= SEND_SIZE:
+        if parts:
+            yield b"".join(parts)
+        return
+    small: list[bytes] = []
+    size = 0
+    for part in parts:
+        if size and (len(part) >= LARGE or size + len(part) > SEND_SIZE):
+            yield b"".join(small)
+            small, size = [], 0
+        if len(part) >= LARGE:
+            yield part
+        else:
+            small.append(part)
+            size += len(part)
+    if small:
+        yield b"".join(small)
 
 
 def open_connection(settings: Settings, context: ssl.SSLContext | None) -> Coro[Connection]:
@@ -92,6 +151,7 @@ def _open(settings: Settings, context: ssl.SSLContext | None) -> Coro[Connection
         stream = yield from connect_unix(settings.path)
     else:
         stream = yield from connect(settings.host, settings.port, tls=context)
+        _keep_alive(stream.socket.sock)
     connection = Connection(stream)
     try:
         yield from _log_in(connection, settings)
@@ -101,37 +161,107 @@ def _open(settings: Settings, context: ssl.SSLContext | None) -> Coro[Connection
     return connection
 
 
+def _keep_alive(sock: socket.socket) -> None:
+    """Have the kernel find out that the other end is gone, also where we wait for a reply without a limit of time."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE:
+        if (option := getattr(socket, name, None)) is not None:  # not every system has all three
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def _log_in(connection: Connection, settings: Settings) -> Coro[None]:
+    """First who we are: a server that does not want us says so and closes. Then, in one piece, the rest."""
     login: list[Argument] = []
     if settings.username or settings.password:
         login = [settings.username or "default", settings.password]
-    refusal = yield from _refusal(connection, "HELLO", 3, *(["AUTH", *login] if login else []))
+    name = ["SETNAME", settings.client_name] if settings.client_name else []
+    hello = ("HELLO", 3, *(["AUTH", *login] if login else []), *name)
+    (refusal,) = yield from _refusals(connection, [hello])
+    rest: list[Sequence[Argument]] = []
     if refusal is not None and _speaks_resp2_only(refusal):
         refusal = None
         if login:
             # Redis before 6 has one password and no user names.
-            refusal = yield from _refusal(connection, "AUTH", *(login if settings.username else login[1:]))
-    if refusal is None and settings.database:
-        refusal = yield from _refusal(connection, "SELECT", settings.database)
+            (refusal,) = yield from _refusals(connection, [("AUTH", *(login if settings.username else login[1:]))])
+        rest += [("CLIENT", *name)] if name else []
     if refusal is not None:
         raise refusal
+    rest += [("SELECT", settings.database)] if settings.database else []
+    refused = yield from _refusals(connection, [*rest, *WHO_WE_ARE])
+    for refusal in refused[: len(rest)]:  # Redis before 7.2 does not know CLIENT SETINFO
+        if refusal is not None:
+            raise refusal
 
 
-def _refusal(connection: Connection, *args: Argument) -> Coro[ReplyError | None]:
-    """Carry out a command of the login: the error with which the server answers, if it does. Suspends.
+def _refusals(connection: Connection, commands: Sequence[Sequence[Argument]]) -> Coro[list[ReplyError | None]]:
+    """Carry out commands of the login: for each the error with which the server answers, if it does. Suspends.
 
-    A server that does not know the command quotes its arguments. They may hold the password: they are cut off, and
-    the error as it came is let go, lest it is shown as the context of a later one.
+    A server that does not know the command quotes its arguments. They may hold the password: they are cut off.
     """
-    try:
-        yield from connection.call(*args)
-    except ReplyError as error:
-        text = str(error).partition(", with args")[0]
-    else:
-        return None
-    return reply_error(text.encode())
+    replies = yield from connection.exchange(commands)
+    return [
+        reply_error(str(reply).partition(", with args")[0].encode()) if isinstance(reply, ReplyError) else None
+        for reply in replies
+    ]
 
 
 def _speaks_resp2_only(error: ReplyError) -> bool:
     refused = isinstance(error, (NoProtocolError, NoPermissionError))
     return refused or str(error).lower().startswith("err unknown command")
+
+
+class Connector:
+    """Opens the connections of one client, and remembers when the server could not be reached.
+
+    In a pause after a failed attempt calls fail at once, lest everybody waits for an attempt of their own.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Reads the files that TLS needs. ValueError, OSError. Does not suspend."""
+        self.settings = settings
+        self._context = tls_context(settings)
+        self._failures = 0  # attempts that failed one after the other
+        self._refusal: RedisConnectionError | None = None  # the last of them
+        self._retry_at = 0.0
+
+    def check_pause(self) -> None:
+        """`RedisConnectionError` in the pause after a failed attempt. Does not suspend."""
+        if self._refusal is not None and (left := self._retry_at - now()) > 0:
+            raise RedisConnectionError(f"{self._refusal} (trying again in {left:.2f} s)") from self._refusal.__cause__
+
+    def open(self) -> Coro[Connection]:
+        """A new connection, logged in. Suspends. `RedisConnectionError`."""
+        self.check_pause()
+        try:
+            connection = yield from open_connection(self.settings, self._context)
+        except RedisConnectionError as error:
+            self._note_failure(error)
+            raise
+        self._failures, self._refusal = 0, None
+        return connection
+
+    def _note_failure(self, refusal: RedisConnectionError) -> None:
+        """The pause doubles with each failure; a bit at random, as there are other clients."""
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures)
+        self._failures += 1
+        self._refusal = refusal
+        self._retry_at = now() + pause * random.uniform(0.5, 1)
+
+
+def lost(settings: Settings, reason: BaseException | None, fate: str) -> Exception:
+    """What a caller gets whose connection ended: by `reason`, or because the client was closed.
+
+    A new exception for each caller: raised in several tasks, one object would gather all their tracebacks.
+    """
+    where = settings.address
+    error: Exception
+    if reason is None:
+        error = ClosedError(f"the client of Redis at {where} was closed; {fate}")
+    elif isinstance(reason, RedisConnectionError):
+        error, reason = RedisConnectionError(str(reason)), reason.__cause__
+    else:
+        error = RedisConnectionError(
+            f"the connection to Redis at {where} was lost: {explained(reason, settings)}; {fate}"
+        )
+    error.__cause__ = reason
+    return error

@@ -8,52 +8,57 @@ RESP has to tell whose a reply is. Three rules follow, and nothing else keeps th
 - What was sent stays in `unanswered` until its reply has been read. A caller that is cancelled only takes its name
   off its command, and the reply is dropped when it comes.
 - A connection on which anything went wrong is closed, and all that was sent on it fails. Nothing is sent twice.
-- A command that is not answered in time takes its connection with it: the replies behind it would be late as well.
+- A command that is not answered in time takes its connection with it: the replies behind it would be late as well. So
+  that a dead connection is found before a caller needs it, an idle one is asked for a sign of life now and then.
 
 At most `max_unanswered` commands are under way; those behind them wait, in order, and their callers with them.
 """
 
 from __future__ import annotations
 
-import random
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from coro import ClosedError, CoroError, EndOfStream, Task, TaskGroup, background, now, sleep, task_group
-from coro.redis.connection import READ_SIZE, Connection, explained, open_connection, tls_context
-from coro.redis.errors import RedisConnectionError, ReplyError
-from coro.redis.resp import CRLF, LARGE, Argument, OutOfBand, ProtocolError, encode_into
-from coro.redis.url import Settings
+from coro.redis.connection import READ_SIZE, Connection, Connector, joined, lost
+from coro.redis.errors import ReplyError
+from coro.redis.resp import CRLF, Argument, OutOfBand, ProtocolError, encode_into
 from coro.sync import WaitQueue
 from coro.task import Coro, Request
 
-FIRST_PAUSE = 0.05  # seconds after a failed attempt to connect in which calls fail at once; doubled each time
-LONGEST_PAUSE = 1.0  # seconds
-SEND_SIZE = 256 * 1024  # bytes joined into one send, unless a single argument is larger
+
+class Receiver(Protocol):
+    """Who gets a reply, or the error in place of it: a task, or a batch that collects."""
+
+    def wake(self, value: Any = None) -> None: ...
+
+    def fail(self, error: BaseException) -> None: ...
 
 
 class Command(Request):
     """Wait for the reply to a command."""
 
-    __slots__ = ("parts", "sent", "shared", "task")
+    __slots__ = ("parts", "receiver", "sent", "shared")
+
+    count = 1  # replies to come
 
     def __init__(self, shared: SharedConnection, args: Sequence[Argument]) -> None:
         self.shared = shared
         self.parts: list[bytes] = []
         encode_into(self.parts, args)
-        self.task: Task[Any] | None = None  # who wants the reply, if still anybody does
+        self.receiver: Receiver | None = None  # who wants the reply, if still anybody does
         self.sent = 0.0
 
     def submit(self, task: Task[Any]) -> None:
         shared = self.shared
         if shared.idle:
             shared.attend()
-        self.task = task
+        self.receiver = task
         shared.unsent.append(self)
 
     def withdraw(self, task: Task[Any]) -> None:
-        self.task = None
+        self.receiver = None
 
     @property
     def name(self) -> str:
@@ -63,21 +68,66 @@ class Command(Request):
         return f"reply to {self.name} from Redis at {self.shared.settings.address}"
 
 
+class Batch(Command):
+    """Wait for the replies to several commands, which leave as one piece. Error replies are values among the others."""
+
+    __slots__ = ("_replies", "_task", "count")
+
+    def __init__(self, shared: SharedConnection, commands: Sequence[Sequence[Argument]]) -> None:
+        super().__init__(shared, commands[0])
+        for args in commands[1:]:
+            encode_into(self.parts, args)
+        self.count = len(commands)
+        self._replies: list[Any] = []
+
+    def submit(self, task: Task[Any]) -> None:
+        super().submit(task)
+        self._task = task
+        self.receiver = self
+
+    def wake(self, value: Any = None) -> None:
+        self._replies.append(value)
+        if len(self._replies) == self.count:
+            self._task.wake(self._replies)
+
+    def fail(self, error: BaseException) -> None:
+        if isinstance(error, ReplyError):
+            self.wake(error)
+        else:
+            self.receiver = None  # the connection was lost: said once, not for each command
+            self._task.fail(error)
+
+    @property
+    def name(self) -> str:
+        return f"a pipeline of {self.count} commands"
+
+
+class Nobody:
+    """Receives the reply to a PING that the connection itself sent: that there is one says enough."""
+
+    def wake(self, value: Any = None) -> None:
+        pass
+
+    def fail(self, error: BaseException) -> None:
+        pass
+
+
+NOBODY = Nobody()
+
+
 class SharedConnection:
     """A connection that is opened when the first command needs it, and again after it was lost."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, connector: Connector) -> None:
+        self.connector = connector
+        self.settings = connector.settings
         self.unsent: deque[Command] = deque()
         self.unanswered: deque[Command] = deque()
         self.idle = True  # nobody looks at `unsent` until `attend` is called
         self.closed = False
-        self._context = tls_context(settings)
         self._work = WaitQueue("commands to send to Redis")
         self._keeper: Task[None] | None = None
-        self._failures = 0  # attempts to connect that failed one after the other
-        self._refusal: RedisConnectionError | None = None  # the last of them
-        self._retry_at = 0.0
+        self._last_sent = 0.0
 
     def attend(self) -> None:
         """For the first command of a round: wake the writer, or have a connection opened. Does not suspend.
@@ -87,10 +137,7 @@ class SharedConnection:
         if self._keeper is None:
             if self.closed:
                 raise ClosedError(f"the client of Redis at {self.settings.address} is closed")
-            left = self._retry_at - now()
-            if self._refusal is not None and left > 0:
-                text = f"{self._refusal} (trying again in {left:.2f} s)"
-                raise RedisConnectionError(text) from self._refusal.__cause__
+            self.connector.check_pause()
             self._keeper = background(self._keep(), name=f"Redis at {self.settings.address}")
         self._work.wake_one()
         self.idle = False
@@ -107,12 +154,8 @@ class SharedConnection:
         """Open a connection and serve it to its end. Everything that waits for it then fails."""
         reason: BaseException | None = None
         try:
-            try:
-                connection = yield from open_connection(self.settings, self._context)
-            except RedisConnectionError as error:
-                self._note_failure(error)
-                raise
-            self._failures, self._refusal = 0, None
+            connection = yield from self.connector.open()
+            self._last_sent = now()
             try:
                 yield from task_group(lambda group: self._serve(connection, group))
             finally:
@@ -151,13 +194,13 @@ class SharedConnection:
                 continue
             if not unanswered:
                 raise ProtocolError("a reply came to which there is no command")
-            task = unanswered.popleft().task
-            if task is None:
+            receiver = unanswered.popleft().receiver
+            if receiver is None:
                 continue
             if isinstance(reply, ReplyError):
-                task.fail(reply)
+                receiver.fail(reply)
             else:
-                task.wake(reply)
+                receiver.wake(reply)
 
     def _write(self, connection: Connection) -> Coro[None]:
         """Send what has piled up, once a round."""
@@ -170,38 +213,46 @@ class SharedConnection:
                 yield from connection.stream.write(data)
 
     def _next_round(self) -> list[bytes]:
-        """Move as many commands as may go from `unsent` to `unanswered`; what is to be sent for them."""
+        """Move as many commands as may go from `unsent` to `unanswered`; what is to be sent for them.
+
+        A batch goes as a whole, also when it alone is more than may be under way.
+        """
         unsent, unanswered = self.unsent, self.unanswered
         room = self.settings.max_unanswered - len(unanswered)
         time = now()
         parts: list[bytes] = []
-        while unsent and room:
+        while unsent and room > 0:
             command = unsent.popleft()
-            if command.task is not None:
-                command.sent = time
-                unanswered.append(command)
+            if command.receiver is not None:
+                command.sent = self._last_sent = time
+                count = command.count
+                if count == 1:
+                    unanswered.append(command)
+                else:
+                    unanswered.extend([command] * count)
                 parts += command.parts
-                room -= 1
+                room -= count
         return parts
 
     def _watch(self) -> Coro[None]:
-        """Raise TimeoutError when a command is not answered in time."""
-        patience = self.settings.timeout
+        """Raise TimeoutError when a command is not answered in time; ask for a sign of life when nobody else does."""
+        patience, interval = self.settings.timeout, self.settings.health_check_interval
         while True:
-            start = self.unanswered[0].sent if self.unanswered else now()
-            left = start + patience - now()
-            if left <= 0:
-                raise TimeoutError(f"{self.unanswered[0].name} was not answered within {patience:g} s")
+            if self.unanswered:
+                left = self.unanswered[0].sent + patience - now()
+                if left <= 0:
+                    raise TimeoutError(f"{self.unanswered[0].name} was not answered within {patience:g} s")
+            else:
+                left = min(self._last_sent + interval - now(), patience)
+                if left <= 0 and not self.unsent:
+                    ping = Command(self, (b"PING",))
+                    ping.receiver = NOBODY
+                    self.unsent.append(ping)
+                    self.attend()
+                    left = patience
             yield from sleep(left)
 
     # --- Its end -------------------------------------------------------------------
-
-    def _note_failure(self, refusal: RedisConnectionError) -> None:
-        """No attempt for a while, lest everybody who calls waits for one. A bit at random: there are other clients."""
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._failures)
-        self._failures += 1
-        self._refusal = refusal
-        self._retry_at = now() + pause * random.uniform(0.5, 1)
 
     def _fail_all(self, reason: BaseException | None) -> None:
         """End the wait of every caller: with `ClosedError` if there is no other reason."""
@@ -210,46 +261,10 @@ class SharedConnection:
             (self.unsent, "was not sent"),
         ):
             for command in commands:
-                if command.task is not None:
-                    command.task.fail(self._failure(reason, f"{command.name} {fate}"))
+                if command.receiver is not None:
+                    command.receiver.fail(lost(self.settings, reason, f"{command.name} {fate}"))
             commands.clear()
-
-    def _failure(self, reason: BaseException | None, fate: str) -> Exception:
-        """An exception for one caller: raised in several tasks, one object would gather all their tracebacks."""
-        where = self.settings.address
-        error: Exception
-        if reason is None:
-            error = ClosedError(f"the client of Redis at {where} was closed; {fate}")
-        elif isinstance(reason, RedisConnectionError):
-            error, reason = RedisConnectionError(str(reason)), reason.__cause__
-        else:
-            error = RedisConnectionError(
-                f"the connection to Redis at {where} was lost: {explained(reason, self.settings)}; {fate}"
-            )
-        error.__cause__ = reason
-        return error
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "idle" if self._keeper is None else "open"
         return f"{self.settings.address} {state}, {len(self.unsent)} unsent, {len(self.unanswered)} unanswered"
-
-
-def joined(parts: list[bytes]) -> Iterator[bytes]:
-    """The parts, small ones joined, so that one send takes many; a large one stays alone and is not copied."""
-    if sum(map(len, parts)) <= SEND_SIZE:
-        if parts:
-            yield b"".join(parts)
-        return
-    small: list[bytes] = []
-    size = 0
-    for part in parts:
-        if size and (len(part) >= LARGE or size + len(part) > SEND_SIZE):
-            yield b"".join(small)
-            small, size = [], 0
-        if len(part) >= LARGE:
-            yield part
-        else:
-            small.append(part)
-            size += len(part)
-    if small:
-        yield b"".join(small)

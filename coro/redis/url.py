@@ -4,9 +4,10 @@
     rediss://...                                         the same over TLS, the certificate always verified
     unix://[USER[:PASSWORD]@]/PATH[?db=DATABASE]         a Unix socket
 
-Options follow a `?`: `db`, `timeout` and `connect_timeout` (seconds), and for rediss `ca`, the path of a file of
-certificate authorities to trust in place of the system's. In user names, passwords and paths every character that
-means something in a URL is written as %XX. An option that is not known is an error: it may be a misspelt one.
+Options follow a `?`: `db`, `name` (the client's, shown by CLIENT LIST), `timeout` and `connect_timeout` (seconds), and
+for rediss `ca`, the path of a file of certificate authorities to trust in place of the system's. In user names,
+passwords and paths every character that means something in a URL is written as %XX. An option that is not known is an
+error: it may be a misspelt one.
 
 Specification: https://www.iana.org/assignments/uri-schemes/prov/redis and RFC 3986
 """
@@ -37,14 +38,20 @@ class Settings:
     timeout: float = TIMEOUT  # seconds from the sending of a command to its reply
     connect_timeout: float = TIMEOUT  # seconds for connecting, TLS and login together
     max_unanswered: int = 1024  # commands sent on one connection and not answered yet; the rest waits for them
+    max_connections: int = 50  # besides the shared one: for commands that block, transactions, subscriptions
+    health_check_interval: float = 30.0  # seconds without a command after which the connection is tried with PING
+    client_name: str = ""  # what CLIENT LIST shows
 
     def __post_init__(self) -> None:
-        for name in "timeout", "connect_timeout":
+        for name in "timeout", "connect_timeout", "health_check_interval":
             seconds = getattr(self, name)
             if not 0 < seconds < math.inf:
                 raise ValueError(f"{name} must be a number of seconds above 0, not {seconds!r}")
-        if self.max_unanswered < 1:
-            raise ValueError(f"max_unanswered must be at least 1, not {self.max_unanswered!r}")
+        for name in "max_unanswered", "max_connections":
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+        if not all("!" <= character <= "~" for character in self.client_name):
+            raise ValueError(f"a client's name has no spaces or special characters, unlike {self.client_name!r}")
         if self.ca and not self.tls:
             raise ValueError("a certificate authority (ca) is of use with TLS only: write rediss://")
 
@@ -85,11 +92,12 @@ def parse_url(url: str) -> Settings:
         database=_database(database),
         tls=parts.scheme == "rediss",
         ca=options.pop("ca", ""),
+        client_name=options.pop("name", ""),
         timeout=_seconds(options, "timeout"),
         connect_timeout=_seconds(options, "connect_timeout"),
     )
     if options:
-        known = "db, ca, timeout and connect_timeout"
+        known = "db, name, ca, timeout and connect_timeout"
         raise ValueError(f"{', '.join(options)} in a Redis URL: the options are {known}")
     return settings
 

@@ -19,7 +19,7 @@ class FakeRedis:
 
     def __init__(self, answers: dict[bytes, bytes]) -> None:
         self.answers = {b"HELLO": WELCOME, **answers}
-        self.commands: list[list[bytes]] = []  # all but those of the login
+        self.commands: list[list[bytes]] = []  # all but those of the login, which begins with HELLO
         self.connections = 0
         self.hellos = 0
         self.listener = coro.listen("127.0.0.1", 0)
@@ -41,9 +41,12 @@ class FakeRedis:
             command: Any
             for command in parser.feed(data):
                 self.hellos += command[0] == b"HELLO"
-                if command[0] != b"HELLO":
-                    self.commands.append(command)
-                answer = self.answers.get(command[0])
+                if command[:2] == [b"CLIENT", b"SETINFO"]:
+                    answer: bytes | None = b"+OK\r\n"
+                else:
+                    if command[0] != b"HELLO":
+                        self.commands.append(command)
+                    answer = self.answers.get(command[0])
                 if answer is not None:
                     yield from stream.write(answer)
 

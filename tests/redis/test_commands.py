@@ -10,8 +10,8 @@ import pytest
 import coro
 from coro import Coro
 from coro.redis import OwnConnectionError, Redis, ReplyError, WrongTypeError
-from coro.redis.commands import check_shareable
 from coro.redis.resp import Argument
+from coro.redis.routes import BLOCKS, why_not_shared
 
 T = TypeVar("T")
 
@@ -194,46 +194,51 @@ def test_what_cannot_be_sent_is_refused_and_harms_nobody(run: Run[None], args: t
         "BlPop key 0",
         "BRPOPLPUSH a b 0",
         "BZMPOP 0 1 key MIN",
-        "WAIT 1 0",
-        "MULTI",
-        "EXEC",
-        "WATCH key",
-        "SELECT 1",
-        "AUTH secret",
-        "HELLO 2",
-        "RESET",
-        "QUIT",
-        "SUBSCRIBE channel",
-        "SSUBSCRIBE channel",
-        "PUNSUBSCRIBE",
-        "MONITOR",
-        "CLIENT REPLY OFF",
-        "client tracking on",
-        "SCRIPT DEBUG YES",
         "XREAD COUNT 1 BLOCK 0 STREAMS key 0",
         "XREADGROUP GROUP group me block 0 STREAMS key >",
     ],
 )
-def test_blocking_and_stateful_commands_are_refused(command: str) -> None:
+def test_commands_that_block_are_known(command: str) -> None:
+    assert why_not_shared(command.split()) == BLOCKS
+    assert why_not_shared([word.encode() for word in command.split()]) == BLOCKS
+
+
+STATEFUL = [
+    "WAIT 1 0",
+    "MULTI",
+    "EXEC",
+    "WATCH key",
+    "SELECT 1",
+    "AUTH secret",
+    "HELLO 2",
+    "RESET",
+    "QUIT",
+    "SUBSCRIBE channel",
+    "SSUBSCRIBE channel",
+    "PUNSUBSCRIBE",
+    "MONITOR",
+    "CLIENT REPLY OFF",
+    "client tracking on",
+    "SCRIPT DEBUG YES",
+]
+
+
+@pytest.mark.parametrize("command", STATEFUL)
+def test_commands_that_change_the_connection_are_refused(command: str) -> None:
+    redis = Redis.from_url("redis://localhost")
     name = command.split()[0].upper()
     with pytest.raises(OwnConnectionError, match=f"^{name} needs a connection of its own"):
-        check_shareable(command.split())
-    with pytest.raises(OwnConnectionError):
-        check_shareable([word.encode() for word in command.split()])
+        coro.run(redis.execute(*command.split()))
+    with pytest.raises(OwnConnectionError, match=f"^{name} needs a connection of its own"):
+        coro.run(redis.execute(*[word.encode() for word in command.split()]))
+    with pytest.raises(OwnConnectionError, match=f"^{name} needs a connection of its own"):
+        _ = redis.pipeline(transaction=False).execute_command(*command.split())
+    assert "idle" in repr(redis)  # not even connected
 
 
 @pytest.mark.parametrize(
     "command",
     ["GET BLPOP", "LPOP key", "CLIENT ID", "SCRIPT LOAD code", "XREAD COUNT 1 STREAMS block 0", "PUBLISH channel x"],
 )
-def test_other_commands_are_not(command: str) -> None:
-    check_shareable(command.split())
-
-
-def test_refused_command_is_not_sent(run: Run[None]) -> None:
-    def body(redis: Redis) -> Coro[None]:
-        with pytest.raises(OwnConnectionError):
-            yield from redis.execute("BLPOP", "key", 0)
-        assert "idle" in repr(redis)  # not even connected
-
-    run(body)
+def test_other_commands_can_be_shared(command: str) -> None:
+    assert why_not_shared(command.split()) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +228,7 @@ def test_peer_that_is_no_redis() -> None:
 
 def test_peer_that_answers_more_than_it_was_asked() -> None:
     def body(fake: FakeRedis) -> Coro[None]:
-        with pytest.raises(RedisConnectionError, match="2 replies to one command"):
+        with pytest.raises(RedisConnectionError, match="2 replies came where 1 were due"):
             yield from Redis.from_url(fake.url).ping()
 
     coro.run(with_fake({b"HELLO": b"%0\r\n+PONG\r\n"}, body))
@@ -240,12 +241,15 @@ def test_what_the_server_says_out_of_band_is_no_answer_to_the_login() -> None:
     coro.run(with_fake({b"HELLO": b">1\r\n+welcome\r\n%0\r\n", b"PING": b"+PONG\r\n"}, body))
 
 
-def test_server_that_has_too_many_clients() -> None:
-    def body(fake: FakeRedis) -> Coro[None]:
-        with pytest.raises(RedisConnectionError, match=f"{fake.address}: ERR max number of clients reached"):
-            yield from Redis.from_url(fake.url).ping()
+def test_server_that_has_too_many_clients(own_redis: Callable[..., RedisServer]) -> None:
+    server = own_redis()
 
-    coro.run(with_fake({b"HELLO": b"-ERR max number of clients reached\r\n"}, body))
+    def main() -> Coro[None]:
+        yield from Redis.from_url(server.url()).execute("CONFIG", "SET", "maxclients", 1)
+        with pytest.raises(RedisConnectionError, match=f"{server.port}: ERR max number of clients reached"):
+            yield from Redis.from_url(server.url()).ping()
+
+    coro.run(main())
 
 
 def test_connect_deadline_covers_the_login() -> None:

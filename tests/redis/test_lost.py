@@ -220,7 +220,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         times.append(coro.now())
         return (yield from open_connection(*args))
 
-    monkeypatch.setattr("coro.redis.shared.open_connection", noted)
+    monkeypatch.setattr("coro.redis.connection.open_connection", noted)
     return times
 
 
