@@ -433,7 +433,7 @@ def encode_into(parts: list[bytes], args: Sequence[Argument]) -> None:
     words = [_ARRAY_HEADERS[count] if count < _SMALL else b"*%d" % count]
     for arg in args:
         if arg.__class__ is not bytes:
-            arg = arg.encode() if isinstance(arg, str) else _bytes_of(arg)
+            arg = arg.encode() if isinstance(arg, str) else bytes_of(arg)
         size = len(arg)
         if size < _SMALL:
             words += (_BULK_HEADERS[size], arg)
@@ -449,7 +449,10 @@ def encode_into(parts: list[bytes], args: Sequence[Argument]) -> None:
     parts.append(CRLF.join(words))
 
 
-def _bytes_of(arg: Argument) -> bytes:
+def bytes_of(arg: Argument) -> bytes:
+    """`arg` as it is sent; errors as in `encode_into`."""
+    if isinstance(arg, str):
+        return arg.encode()
     if isinstance(arg, (bytes, bytearray, memoryview)):
         return bytes(arg)
     if isinstance(arg, int) and not isinstance(arg, bool):

@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from tests.services import RedisServer
+from tests.topologies import STEADY, RedisCluster
 
 
 class OldRedisServer(RedisServer):
@@ -35,3 +36,16 @@ def database(request: pytest.FixtureRequest) -> str:
     server: RedisServer = request.getfixturevalue(name)
     server.command("FLUSHALL")
     return server.url()
+
+
+@pytest.fixture(scope="session")
+def shared_cluster(servers: ExitStack) -> RedisCluster:
+    """A cluster of three primaries with a replica each, holding whatever earlier tests left in it."""
+    return servers.enter_context(RedisCluster(node_timeout=STEADY))
+
+
+@pytest.fixture
+def redis_cluster(shared_cluster: RedisCluster) -> RedisCluster:
+    """The shared cluster, emptied."""
+    shared_cluster.clear()
+    return shared_cluster

@@ -1,0 +1,301 @@
+"""Real Redis servers that belong together: a cluster of primaries with replicas, and a master watched by sentinels.
+
+As in `tests.services`, each is in private directories, on loopback ports of its own, and ended by process id.
+
+    with RedisCluster() as cluster, SentinelTrio() as trio:
+        ... cluster.url, cluster.primaries()[0].kill(), trio.url, trio.master().kill() ...
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any, Self
+
+import redis
+
+from tests.services import PATIENCE, FailedServer, RedisServer, _pick_port, program
+
+PRIMARIES = 3
+SLOTS = 16384
+# A node that is waited for so long is taken for dead. A shared cluster is to stand still on a machine under load, once
+# its nodes have got to know each other, which they do at the pace that this sets.
+STEADY, HASTY = 10_000, 500  # milliseconds
+
+
+def until(ready: Callable[[], object], what: str) -> None:
+    """Wait for other processes: return when `ready()` is true. FailedServer when that is not to be."""
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        if time.monotonic() > deadline:
+            raise FailedServer(f"not within {PATIENCE:.0f} s: {what}")
+        time.sleep(0.01)
+
+
+class ClusterNode(RedisServer):
+    """A Redis that is to be part of a cluster."""
+
+    def __init__(self, *options: str, password: str = "") -> None:
+        super().__init__(*options, password=password)
+        self.bus_port = 0
+
+    def _pick_ports(self) -> None:
+        super()._pick_ports()
+        self.bus_port = _pick_port()
+
+    def _command(self) -> Sequence[str]:
+        settings = {
+            "cluster-enabled": "yes",
+            "cluster-port": self.bus_port,
+            "cluster-node-timeout": HASTY,
+            "cluster-replica-validity-factor": 0,
+            "repl-diskless-sync-delay": 0,
+            "repl-ping-replica-period": 1,  # a replica is shown when it has heard something from its primary
+            "masterauth": self.password,
+        }
+        words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+        return [*super()._command(), *words]
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
+    @property
+    def identity(self) -> str:
+        return str(self.command("CLUSTER", "MYID").decode())
+
+    def is_primary(self) -> bool:
+        return bool(self.command("ROLE")[0] == b"master")
+
+    def info(self, section: str) -> dict[str, Any]:
+        """A section of INFO, as redis-py reads it."""
+        told: dict[str, Any] = self.command("INFO", section)
+        return told
+
+
+class RedisCluster:
+    """Three primaries, each with a replica, and a third of the slots each."""
+
+    def __init__(self, *options: str, node_timeout: int = HASTY, password: str = "") -> None:
+        self.nodes = [ClusterNode(*options, password=password) for _ in range(2 * PRIMARIES)]
+        self.node_timeout = node_timeout
+        self.password = password
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for node in self.nodes:
+                stack.enter_context(node)
+            self._join()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _join(self) -> None:
+        primaries, replicas = self.nodes[:PRIMARIES], self.nodes[PRIMARIES:]
+        bounds = [SLOTS * number // PRIMARIES for number in range(PRIMARIES + 1)]
+        for number, node in enumerate(self.nodes):
+            node.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            for other in self.nodes[:number]:
+                node.command("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus_port)
+        for number, node in enumerate(primaries):
+            node.command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+        for primary, replica in zip(primaries, replicas, strict=True):
+            until(partial(_follows, replica, primary), "a node of the cluster knows another")
+        self.settle()
+        for node in self.nodes:
+            node.command("CONFIG", "SET", "cluster-node-timeout", self.node_timeout)
+
+    def settle(self) -> None:
+        """Return when all nodes that run agree, every slot is served, and replicas are in step with their primaries."""
+        until(self._is_settled, "the nodes of the cluster agree")
+
+    def _is_settled(self) -> bool:
+        ports = {node.port for node in self.running}
+        views = {_view(node) for node in self.running}
+        return len(views) == 1 and all(map(_is_in_step, self.running)) and _ports(*views) == ports
+
+    @property
+    def running(self) -> list[ClusterNode]:
+        return [node for node in self.nodes if node.is_running]
+
+    def primaries(self) -> list[ClusterNode]:
+        return [node for node in self.running if node.is_primary()]
+
+    def replicas(self) -> list[ClusterNode]:
+        return [node for node in self.running if not node.is_primary()]
+
+    def owner(self, slot: int) -> ClusterNode:
+        """The primary that serves a slot."""
+        port = _owner_port(self.running[0], slot)
+        return next(node for node in self.nodes if node.port == port)
+
+    def replica_of(self, primary: ClusterNode) -> ClusterNode:
+        return next(node for node in self.replicas() if node.command("ROLE")[2] == primary.port)
+
+    @property
+    def url(self) -> str:
+        """With every node as a seed."""
+        login = f":{self.password}@" if self.password else ""
+        return f"redis://{login}" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+
+    def clear(self) -> None:
+        """Delete every key, and set the counters of commands to 0."""
+        for node in self.running:
+            if node.is_primary():
+                node.command("FLUSHALL")
+            node.command("CONFIG", "RESETSTAT")
+
+    @contextmanager
+    def migrating(self, slot: int) -> Iterator[tuple[ClusterNode, ClusterNode]]:
+        """Inside, the slot is on its way from one primary to another, which are told; afterwards it has arrived."""
+        source = self.owner(slot)
+        target = next(node for node in self.primaries() if node is not source)
+        target.command("CLUSTER", "SETSLOT", slot, "IMPORTING", source.identity)
+        source.command("CLUSTER", "SETSLOT", slot, "MIGRATING", target.identity)
+        try:
+            yield source, target
+        finally:
+            while keys := source.command("CLUSTER", "GETKEYSINSLOT", slot, 1000):
+                self.move_keys(source, target, *keys)
+            for node in (target, source, *self.primaries()):
+                node.command("CLUSTER", "SETSLOT", slot, "NODE", target.identity)
+
+    def move_keys(self, source: ClusterNode, target: ClusterNode, *keys: str | bytes) -> None:
+        """Move keys of a slot that is migrating."""
+        source.command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, *self._migrate_login(), "KEYS", *keys)
+
+    def _migrate_login(self) -> list[str]:
+        return ["AUTH", self.password] if self.password else []
+
+
+def _follows(replica: ClusterNode, primary: ClusterNode) -> bool:
+    """Make one node the other's replica; False while it does not know it yet."""
+    try:
+        replica.command("CLUSTER", "REPLICATE", primary.identity)
+    except redis.ResponseError:
+        return False
+    return True
+
+
+def _view(node: ClusterNode) -> object:
+    """Who serves what, as the node sees it; a new object, equal to no other, while it is not sure."""
+    slots = node.command("CLUSTER", "SLOTS")
+    served = sum(last - first + 1 for first, last, *_ in slots)
+    if b"cluster_state:ok" not in node.command("CLUSTER", "INFO") or served != SLOTS:
+        return object()
+    return frozenset(
+        (first, last, primary[1], frozenset(other[1] for other in others)) for first, last, primary, *others in slots
+    )
+
+
+def _ports(view: Any) -> set[int]:
+    """The ports of all nodes in a view; none if it is not one."""
+    shards = view if isinstance(view, frozenset) else ()
+    return {port for _, _, primary, replicas in shards for port in (primary, *replicas)}
+
+
+def _owner_port(node: ClusterNode, slot: int) -> int:
+    return next(
+        int(primary[1]) for first, last, primary, *_ in node.command("CLUSTER", "SLOTS") if first <= slot <= last
+    )
+
+
+def _is_in_step(node: RedisServer) -> bool:
+    """A replica that has all that its master has, or a master."""
+    role = node.command("ROLE")
+    return bool(role[0] == b"master" or role[3] == b"connected")
+
+
+class Sentinel(RedisServer):
+    """A sentinel that watches one master, and knows the other sentinels and replicas from the start."""
+
+    name = "sentinel"
+
+    def __init__(self, group: SentinelTrio) -> None:
+        super().__init__()
+        self.group = group
+        self.identity = secrets.token_hex(20)
+
+    def _command(self) -> Sequence[str]:
+        file = self.directory / "sentinel.conf"
+        if not file.exists():
+            file.write_text("\n".join([*self._settings(), *self._watched()]) + "\n")
+        return [program("redis-server"), str(file), "--sentinel"]
+
+    def _settings(self) -> list[str]:
+        return [
+            "bind 127.0.0.1",
+            f"port {self.port}",
+            f"unixsocket {self.socket}",
+            f"dir {self.directory}",
+            f"sentinel myid {self.identity}",
+            *([f"requirepass {self.group.sentinel_password}"] if self.group.sentinel_password else []),
+        ]
+
+    def _watched(self) -> list[str]:
+        group, name = self.group, self.group.name
+        return [
+            f"sentinel monitor {name} 127.0.0.1 {group.servers[0].port} 2",
+            f"sentinel down-after-milliseconds {name} {HASTY}",
+            f"sentinel failover-timeout {name} 3000",
+            *([f"sentinel auth-pass {name} {group.password}"] if group.password else []),
+            *(f"sentinel known-replica {name} 127.0.0.1 {server.port}" for server in group.servers[1:]),
+        ]
+
+
+class SentinelTrio:
+    """A master with two replicas, and the three sentinels that watch it."""
+
+    def __init__(self, name: str = "mymaster", *, password: str = "", sentinel_password: str = "") -> None:
+        self.name = name
+        self.password = password
+        self.sentinel_password = sentinel_password
+        self.servers: list[RedisServer] = []
+        self.sentinels: list[Sentinel] = []
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for _ in range(3):
+                options = ["--repl-diskless-sync-delay", "0", "--masterauth", self.password]
+                if self.servers:
+                    options += ["--replicaof", f"127.0.0.1 {self.servers[0].port}"]
+                server = RedisServer(*options, password=self.password)
+                self.servers.append(stack.enter_context(server))
+            until(lambda: all(map(_is_in_step, self.servers)), "the replicas follow the master")
+            for _ in range(3):
+                sentinel = Sentinel(self)
+                sentinel.password = self.sentinel_password
+                self.sentinels.append(stack.enter_context(sentinel))
+            self.settle()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def settle(self) -> None:
+        """Return when the sentinels know each other, and a master and replicas that are up."""
+        until(lambda: all(map(self._is_settled, self.sentinels)), "the sentinels know all")
+
+    def _is_settled(self, sentinel: Sentinel) -> bool:
+        told: dict[bytes, bytes] = sentinel.command("SENTINEL", "MASTER", self.name)
+        known = (told[b"num-other-sentinels"], told[b"num-slaves"])
+        return told[b"flags"] == b"master" and known == (b"2", b"2")
+
+    def master(self) -> RedisServer:
+        """The server that is master now."""
+        return next(server for server in self.servers if server.command("ROLE")[0] == b"master")
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        login = f":{self.password}@" if self.password else ""
+        own = f"?sentinel_password={self.sentinel_password}" if self.sentinel_password else ""
+        return f"redis+sentinel://{login}{hosts}/{self.name}{own}"
