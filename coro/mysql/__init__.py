@@ -9,7 +9,7 @@ the classes of PEP 249. The bytes are understood in modules that do no I/O (`pac
 
 from coro.mysql.columns import Column
 from coro.mysql.commands import Result
-from coro.mysql.connection import Connection, Queries, connect
+from coro.mysql.connection import Connection, Queries
 from coro.mysql.errors import (
     DatabaseError,
     DataError,
@@ -23,9 +23,11 @@ from coro.mysql.errors import (
     ProtocolError,
     Warning,
 )
+from coro.mysql.login import connect
 from coro.mysql.parameters import Parameter
 from coro.mysql.pool import Pool
 from coro.mysql.rows import Row
+from coro.mysql.streaming import RowStream
 
 __all__ = [
     "Column",
@@ -45,6 +47,7 @@ __all__ = [
     "Queries",
     "Result",
     "Row",
+    "RowStream",
     "Warning",
     "connect",
 ]

@@ -4,6 +4,10 @@ Each method is an exchange (see `coro.mysql.packets`): it yields the command's b
 answer has been read to its end, with every result set of a stored procedure. When it raises the server's
 error, the answer has ended too, and the connection is in step.
 
+An answer can also be read piece by piece: `begin` sends a statement and reads up to the first row, `more`
+reads the rows that have come since. A server's cursor needs no such patience: it keeps the rows until `fetch`
+asks for some, and other commands may come in between.
+
 A server may answer a query by asking for a local file. It never gets one: it is sent an empty packet, which
 is how the protocol says no, and the query fails.
 
@@ -19,15 +23,20 @@ from typing import Final
 
 from coro.mysql import constants as c
 from coro.mysql.columns import Column, parse_column
-from coro.mysql.errors import NotSupportedError, ProgrammingError, ProtocolError
+from coro.mysql.errors import DatabaseError, NotSupportedError, ProgrammingError, ProtocolError
 from coro.mysql.packets import HEADER, MAX_PAYLOAD, Exchange, Framer, Need, Payload
 from coro.mysql.parameters import Parameter, encode_parameters
 from coro.mysql.replies import EOF, ERR, LOCAL_INFILE, OK, Outcome, expect_ok, parse_eof, parse_err, parse_ok
 from coro.mysql.rows import BinaryRows, Row, RowReader, TextRows
 
 _MAX_COLUMNS: Final = 0xFFFF
-_EXECUTE: Final = Struct("<BIBI")  # command, statement, flags (no cursor), iteration count (1)
+_EXECUTE: Final = Struct("<BIBI")  # command, statement, cursor type, iteration count (1)
+_FETCH: Final = Struct("<BII")  # command, statement, number of rows
 _STATEMENT: Final = Struct("<BI")
+
+# Servers tell at login neither which collation they prefer for utf8mb4 nor, all of them, whether they autocommit
+_SETTINGS: Final = "SET NAMES utf8mb4, autocommit = 1"
+_TRACKING: Final = ", session_track_state_change = 1"
 
 
 @dataclass(slots=True)
@@ -57,14 +66,27 @@ class Statement:
     reader: RowReader | None = None
 
 
+@dataclass(slots=True)
+class Answer:
+    """An answer that is read piece by piece."""
+
+    reader: RowReader | None  # None where there are no rows
+    statement: Statement | None
+    rows: list[Row]  # have come already, and are still to be handed on
+    ended: bool
+    has_cursor: bool = False
+
+
 class CommandPhase:
     """The commands of one connection whose login is done. `status` holds the server's latest status flags."""
 
     def __init__(self, framer: Framer, capabilities: int, status: int) -> None:
         self.framer = framer
         self.status = status
+        self.session_changed = False  # the session has state that `reset` would undo
         self._refusal: NotSupportedError | None = None
         self._deprecate_eof = bool(capabilities & c.CLIENT_DEPRECATE_EOF)
+        self._tracks = bool(capabilities & c.CLIENT_SESSION_TRACK)
 
     @property
     def in_transaction(self) -> bool:
@@ -96,30 +118,96 @@ class CommandPhase:
 
     def execute(self, statement: Statement, parameters: Sequence[Parameter]) -> Exchange[list[Result]]:
         """Runs a prepared statement (binary protocol). ProgrammingError for too few or many parameters."""
-        head = _EXECUTE.pack(c.COM_STMT_EXECUTE, statement.id, 0, 1)
-        if len(parameters) != statement.parameter_count:
-            raise ProgrammingError(
-                f"{statement.parameter_count} parameters are due, and {len(parameters)} were given",
-                c.CR_INVALID_PARAMETER_NO,
-            )
-        yield self.framer.command(head + encode_parameters(parameters) if parameters else head)
+        yield self._execution(statement, parameters, c.CURSOR_TYPE_NO_CURSOR)
         return (yield from self._results(statement))
+
+    def begin_query(self, sql: str) -> Exchange[Answer]:
+        """As `query`, up to the first row."""
+        yield self.framer.command(bytes((c.COM_QUERY,)) + _encoded(sql))
+        return (yield from self._begun(None))
+
+    def begin(self, statement: Statement, parameters: Sequence[Parameter]) -> Exchange[Answer]:
+        """As `execute`, up to the first row."""
+        yield self._execution(statement, parameters, c.CURSOR_TYPE_NO_CURSOR)
+        return (yield from self._begun(statement))
+
+    def more(self, answer: Answer) -> Exchange[list[Row]]:
+        """Rows of an answer that was begun, at least one; none at its end. Further results are passed over."""
+        assert answer.reader is not None
+        rows: list[Row] = []
+        try:
+            while (outcome := self._take(answer.reader, rows)) is None and not rows:
+                yield Need.DATA
+            if outcome is not None:
+                yield from self._pass_over(answer.statement)
+                answer.ended = True
+        except DatabaseError:
+            answer.ended = True
+            raise
+        return rows
+
+    def open_cursor(self, statement: Statement, parameters: Sequence[Parameter]) -> Exchange[Answer]:
+        """As `begin`; the server keeps the rows in a cursor, unless the statement is none that can have one."""
+        yield self._execution(statement, parameters, c.CURSOR_TYPE_READ_ONLY)
+        self.status &= ~c.SERVER_STATUS_CURSOR_EXISTS
+        answer = yield from self._begun(statement)
+        outcome = None
+        if self._deprecate_eof:  # otherwise the flag came behind the definitions
+            while answer.reader and outcome is None and not answer.rows:
+                outcome = self._take(answer.reader, answer.rows)
+                if outcome is None and not answer.rows:
+                    yield Need.DATA
+        answer.has_cursor = bool(self.status & c.SERVER_STATUS_CURSOR_EXISTS)
+        if outcome is not None and not answer.has_cursor:
+            yield from self._pass_over(statement)
+            answer.ended = True
+        return answer
+
+    def fetch(self, answer: Answer, count: int) -> Exchange[list[Row]]:
+        """Up to `count` rows of a cursor; less at its end."""
+        assert answer.reader is not None and answer.statement is not None
+        yield self.framer.command(_FETCH.pack(c.COM_STMT_FETCH, answer.statement.id, count))
+        rows: list[Row] = []
+        while self._take(answer.reader, rows) is None:
+            yield Need.DATA
+        answer.ended = bool(self.status & c.SERVER_STATUS_LAST_ROW_SENT)
+        if not rows and not answer.ended:
+            raise ProtocolError("a cursor gives no rows and has not ended")
+        return rows
 
     def close_statement(self, statement: Statement) -> bytes:
         """The command that frees a prepared statement. It has no answer: send it ahead of another."""
-        return self.framer.command(_STATEMENT.pack(c.COM_STMT_CLOSE, statement.id))
+        return HEADER.pack(_STATEMENT.size) + _STATEMENT.pack(c.COM_STMT_CLOSE, statement.id)
 
     def ping(self) -> Exchange[None]:
         """Asks the server whether it is there."""
         yield self.framer.command(bytes((c.COM_PING,)))
         self._note(expect_ok((yield from self.framer.packet())))
 
-    def quit(self) -> bytes:
-        """The command that ends the session. It has no answer."""
-        return self.framer.command(bytes((c.COM_QUIT,)))
+    def settle(self) -> Exchange[None]:
+        """Gives the session the settings that all sessions here have."""
+        yield from self.query(_SETTINGS + _TRACKING if self._tracks else _SETTINGS)
+        self.session_changed = False
+
+    def reset(self) -> Exchange[None]:
+        """Makes the session as good as new: what was open, set, locked, prepared or temporary is gone."""
+        yield self.framer.command(bytes((c.COM_RESET_CONNECTION,)))
+        self._note(expect_ok((yield from self.framer.packet())))
+        yield from self.settle()
+
+    def _execution(self, statement: Statement, parameters: Sequence[Parameter], cursor_type: int) -> bytes:
+        head = _EXECUTE.pack(c.COM_STMT_EXECUTE, statement.id, cursor_type, 1)
+        if len(parameters) != statement.parameter_count:
+            raise ProgrammingError(
+                f"{statement.parameter_count} parameters are due, and {len(parameters)} were given",
+                c.CR_INVALID_PARAMETER_NO,
+            )
+        return self.framer.command(head + encode_parameters(parameters) if parameters else head)
 
     def _note(self, outcome: Outcome) -> Outcome:
         self.status = outcome.status
+        if outcome.status & c.SERVER_SESSION_STATE_CHANGED:
+            self.session_changed = True
         return outcome
 
     def _results(self, statement: Statement | None = None) -> Exchange[list[Result]]:
@@ -127,20 +215,41 @@ class CommandPhase:
         self._refusal = None
         results: list[Result] = []
         while True:
-            results.append((yield from self._result(statement)))
+            head = yield from self._head(statement)
+            results.append(head if isinstance(head, Result) else (yield from self._rows(head)))
             if not self.status & c.SERVER_MORE_RESULTS_EXISTS:
                 break
         if self._refusal is not None:
             raise self._refusal
         return results
 
-    def _result(self, statement: Statement | None) -> Exchange[Result]:
+    def _begun(self, statement: Statement | None) -> Exchange[Answer]:
+        self._refusal = None
+        head = yield from self._head(statement)
+        if not isinstance(head, Result):
+            return Answer(head, statement, [], ended=False)
+        yield from self._pass_over(statement)
+        return Answer(None, statement, [], ended=True)
+
+    def _pass_over(self, statement: Statement | None) -> Exchange[None]:
+        """Reads the results that are left and drops them, without ever holding many of their rows."""
+        while self.status & c.SERVER_MORE_RESULTS_EXISTS:
+            head = yield from self._head(statement)
+            rows: list[Row] = []
+            while not isinstance(head, Result) and self._take(head, rows) is None:
+                rows.clear()
+                yield Need.DATA
+        if self._refusal is not None:
+            raise self._refusal
+
+    def _head(self, statement: Statement | None) -> Exchange[Result | RowReader]:
+        """One result, up to its rows: the reader for them, or all of a result that has none."""
         framer = self.framer
         if statement is not None and statement.reader is not None:
             if not framer.unread:
                 yield Need.DATA
             if _skip_definitions(framer, statement):
-                return (yield from self._rows(statement.reader))
+                return statement.reader
         payload = yield from framer.packet()
         if payload[:1] == LOCAL_INFILE:
             yield from self._refuse_local_infile(payload)
@@ -150,10 +259,10 @@ class CommandPhase:
             return Result((), [], outcome.affected_rows, outcome.last_insert_id, outcome.warnings)
         if payload[:1] == ERR:
             raise self._refusal or parse_err(payload)
-        return (yield from self._result_set(payload, statement))
+        return (yield from self._definitions(payload, statement))
 
-    def _result_set(self, head: bytes, statement: Statement | None) -> Exchange[Result]:
-        """Reads column definitions and rows; `head` is the packet that tells how many columns there are."""
+    def _definitions(self, head: bytes, statement: Statement | None) -> Exchange[RowReader]:
+        """Reads column definitions; `head` is the packet that tells how many there are."""
         framer = self.framer
         fields = Payload(head)
         count = fields.lenenc_int()
@@ -166,11 +275,11 @@ class CommandPhase:
         columns = [parse_column(payload) for payload in packets[1:]]
         packets += yield from self._definitions_end()
         if statement is None:
-            return (yield from self._rows(TextRows(columns)))
+            return TextRows(columns)
         statement.reader = BinaryRows(columns)
         statement.definitions = _framed(packets, first_number)
         statement.definition_packets = len(packets)
-        return (yield from self._rows(statement.reader))
+        return statement.reader
 
     def _refuse_local_infile(self, payload: bytes) -> Exchange[None]:
         name = payload[1:200].decode("utf-8", "replace")
@@ -185,24 +294,28 @@ class CommandPhase:
         if self._deprecate_eof:
             return []
         payload = yield from self.framer.packet()
-        parse_eof(payload)
+        self.status = parse_eof(payload).status
         return [payload]
 
     def _rows(self, reader: RowReader) -> Exchange[Result]:
-        framer = self.framer
         rows: list[Row] = []
+        while (outcome := self._take(reader, rows)) is None:
+            yield Need.DATA
+        return Result(reader.columns, rows, warnings=outcome.warnings)
+
+    def _take(self, reader: RowReader, rows: list[Row]) -> Outcome | None:
+        """Takes the rows that have come; when their end has come too, what it tells."""
+        framer = self.framer
         while True:
             reader.take(framer, rows)
             payload = framer.next_packet()
             if payload is None:
-                yield Need.DATA
-            elif payload[:1] == ERR:
+                return None
+            if payload[:1] == ERR:
                 raise parse_err(payload)
-            elif payload[:1] == EOF and len(payload) < MAX_PAYLOAD:
-                outcome = self._note(parse_ok(payload) if self._deprecate_eof else parse_eof(payload))
-                return Result(reader.columns, rows, warnings=outcome.warnings)
-            else:
-                reader.take_one(payload, rows)
+            if payload[:1] == EOF and len(payload) < MAX_PAYLOAD:
+                return self._note(parse_ok(payload) if self._deprecate_eof else parse_eof(payload))
+            reader.take_one(payload, rows)
 
 
 def _encoded(sql: str) -> bytes:

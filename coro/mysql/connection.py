@@ -1,8 +1,7 @@
-"""One connection to a MySQL or MariaDB server: performs the exchanges that the other modules describe.
+"""One connection to a MySQL or MariaDB server, and what one can ask over it.
 
-The rule: a connection whose exchange was interrupted (cancelled, timed out, lost, out of protocol) is closed
-at once and never used again, so that nobody can read the answer to another's question. An error that the
-server reports ends its exchange, and the connection goes on. Nothing is ever sent twice.
+A connection whose exchange was interrupted is closed (see `coro.mysql.channel`). An error that the server reports
+ends its exchange, and the connection goes on. Nothing is ever sent twice.
 
 Statements with parameters are prepared on the server, once for each connection, and kept there; the least
 recently used ones make room. Parameters never become part of the SQL.
@@ -11,46 +10,25 @@ recently used ones make room. Parameters never become part of the SQL.
 from __future__ import annotations
 
 import abc
-import ipaddress
-import os
-import socket
-import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from coro.errors import BusyError
 from coro.mysql import constants as c
 from coro.mysql.bulk import MultiRowInsert
+from coro.mysql.channel import Channel
 from coro.mysql.commands import CommandPhase, Result, Statement
-from coro.mysql.errors import (
-    DatabaseError,
-    Error,
-    InterfaceError,
-    OperationalError,
-    ProgrammingError,
-    ProtocolError,
-)
-from coro.mysql.handshake import Login, Session, Tls, login
-from coro.mysql.packets import Exchange, Framer, Need
+from coro.mysql.errors import DatabaseError, Error, OperationalError, ProgrammingError
+from coro.mysql.handshake import Session
 from coro.mysql.parameters import Parameter
-from coro.mysql.replies import ERR, parse_err
 from coro.mysql.rows import Row
-from coro.mysql.url import Target, TlsMode, parse_url
-from coro.net import Stream, connect_unix
-from coro.net import connect as connect_tcp
+from coro.mysql.streaming import AnswerRows, CursorRows, RowStream
 from coro.task import Coro
 
 T = TypeVar("T")
 
-# Servers tell at login neither which collation they prefer for utf8mb4 nor, all of them, whether they autocommit
-_SESSION_SETTINGS: Final = "SET NAMES utf8mb4, autocommit = 1"
 STATEMENT_CACHE_SIZE: Final = 64  # prepared statements that one connection keeps
-_FIRST_READ: Final = 16 << 10  # bytes; most answers are small
-_NEXT_READ: Final = 64 << 10
-_PEER_CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-_OUT_OF_STEP: Final = (c.CR_SERVER_LOST, c.CR_SSL_CONNECTION_ERROR)
 _FORGET_STATEMENT: Final = (1243, 1615)  # ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE
 
 
@@ -88,17 +66,14 @@ class Queries(abc.ABC):
 class Connection(Queries):
     """A session with the server. For one task at a time. Made by `connect`."""
 
-    def __init__(self, stream: Stream, peer: str) -> None:
-        self.peer = peer
-        self.id = 0  # as SHOW PROCESSLIST and KILL have it
-        self.server_version = ""
-        self.closed = False
-        self._stream = stream
-        self._framer = Framer()
-        self._phase = CommandPhase(self._framer, 0, 0)
-        self._busy = False
+    def __init__(self, channel: Channel, session: Session) -> None:
+        self.peer = channel.peer
+        self.id = session.connection_id  # as SHOW PROCESSLIST and KILL have it
+        self.server_version = session.server_version
+        self._channel = channel
+        self._perform = channel.perform
+        self._phase = CommandPhase(channel.framer, session.capabilities, session.status)
         self._statements: OrderedDict[str, Statement] = OrderedDict()
-        self._ahead = b""  # commands without an answer, to be sent with the next one
 
     # --- Asking ------------------------------------------------------------------
 
@@ -116,6 +91,35 @@ class Connection(Queries):
             if error.code in _FORGET_STATEMENT:
                 self._statements.pop(sql, None)
             raise
+
+    def stream(self, sql: str, *parameters: Parameter) -> Coro[RowStream]:
+        """Runs one statement; its rows, to be read as they come. Suspends. As `results`.
+
+        Until the stream has ended the connection can do nothing else. Closed before its end, it closes the
+        connection. See `coro.mysql.streaming`.
+        """
+        if parameters:
+            statement = self._statements.get(sql) or (yield from self._prepare(sql))
+            exchange = self._phase.begin(statement, parameters)
+        else:
+            exchange = self._phase.begin_query(sql)
+        return AnswerRows(self._channel, self._phase, (yield from self._perform(exchange)), sql)
+
+    def cursor(self, sql: str, *parameters: Parameter, fetch_size: int = 1000) -> Coro[RowStream]:
+        """Runs one statement; its rows, which the server keeps and gives `fetch_size` at a time. Suspends. As
+        `results`.
+
+        The connection can be used for other things in between. A statement for which the server opens no cursor
+        (CALL, SHOW) is read as by `stream`.
+        """
+        if fetch_size < 1:
+            raise ValueError(f"a fetch size of {fetch_size} rows")
+        statement = yield from self._perform(self._phase.prepare(sql))
+        answer = yield from self._perform(self._phase.open_cursor(statement, parameters))
+        if answer.has_cursor:
+            return CursorRows(self._channel, self._phase, answer, sql, fetch_size)
+        self._discard(statement)
+        return AnswerRows(self._channel, self._phase, answer, sql)
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[Parameter]]) -> Coro[Result]:
         """Runs one statement for each row of parameters, an INSERT for many of them at once. Suspends. As
@@ -142,7 +146,7 @@ class Connection(Queries):
                 parameters = [value for row in batch for value in row]
                 _add(total, (yield from self._perform(self._phase.execute(statement, parameters)))[-1])
         finally:
-            if statement is not None and not self.closed:
+            if statement is not None:
                 self._discard(statement)
         return total
 
@@ -182,6 +186,17 @@ class Connection(Queries):
         """Asks the server for a sign of life. Suspends. OperationalError 2013 when there is none."""
         yield from self._perform(self._phase.ping())
 
+    def settle(self) -> Coro[None]:
+        """Gives a session that was just opened the settings that all of them have. Suspends. As `results`."""
+        yield from self._perform(self._phase.settle())
+
+    def reset(self) -> Coro[None]:
+        """Makes the session as good as new, in two round trips: an open transaction is rolled back, locks are
+        released, variables, temporary tables and prepared statements are gone. Suspends. As `results`.
+        """
+        self._statements.clear()
+        yield from self._perform(self._phase.reset())
+
     # --- State -------------------------------------------------------------------
 
     @property
@@ -189,49 +204,34 @@ class Connection(Queries):
         """Whether a transaction was open when the server answered last."""
         return self._phase.in_transaction
 
-    def is_usable(self) -> bool:
-        """Whether the connection is open and silent. Does not suspend.
-
-        A server that says something while it is not asked is saying farewell: it was shut down, or the
-        session was killed or idle for too long. So is one whose end of the connection is closed.
+    @property
+    def session_changed(self) -> bool:
+        """Whether the server has told, since login or `reset`, of session state that `reset` would undo: variables,
+        the default database, temporary tables. They do not tell of locks (GET_LOCK, LOCK TABLES), of
+        `SELECT @a := 1`, nor of SET TRANSACTION.
         """
-        if self.closed:
-            return False
-        try:
-            socket.socket.recv(self._stream.socket.sock, 1, socket.MSG_PEEK)  # below TLS, if there is any
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+        return self._phase.session_changed
+
+    @property
+    def closed(self) -> bool:
+        return self._channel.closed
+
+    def is_usable(self) -> bool:
+        """Whether the connection is open, and the server silent, as it is while it waits. Does not suspend."""
+        return self._channel.is_silent()
 
     def close(self) -> None:
         """Ends the session: says so to the server, without waiting, closes the socket. Can be repeated."""
-        if not self.closed and not self._busy:
-            with suppress(OSError, ProtocolError):
-                self._stream.socket.sock.send(self._phase.quit())
-        self.abort()
+        self._channel.close()
 
     def abort(self) -> None:
         """Closes the socket. The server notices, and rolls back what is open. Can be repeated."""
-        self.closed = True
-        self._stream.close()
+        self._channel.abort()
 
     def __repr__(self) -> str:
         state = "in a transaction" if self.in_transaction else "open"
         state = "closed" if self.closed else state
         return f"<mysql.Connection to {self.peer}, {state}>"
-
-    # --- Performing --------------------------------------------------------------
-
-    def _log_in(self, target: Target, context: ssl.SSLContext | None) -> Coro[None]:
-        """The login exchange, and the settings that every session gets."""
-        exchange = login(self._framer, _login(target, self._stream))
-        session: Session = yield from self._perform(exchange, context, target)
-        self.id = session.connection_id
-        self.server_version = session.server_version
-        self._phase = CommandPhase(self._framer, session.capabilities, session.status)
-        yield from self._perform(self._phase.query(_SESSION_SETTINGS))
 
     def _prepare(self, sql: str) -> Coro[Statement]:
         statement = yield from self._perform(self._phase.prepare(sql))
@@ -241,167 +241,10 @@ class Connection(Queries):
         return statement
 
     def _discard(self, statement: Statement) -> None:
-        self._ahead += self._phase.close_statement(statement)
-
-    def _perform(
-        self, exchange: Exchange[T], context: ssl.SSLContext | None = None, target: Target | None = None
-    ) -> Coro[T]:
-        """Does what an exchange asks for, to its end; its result. Suspends."""
-        if self.closed:
-            raise InterfaceError("the connection is closed", peer=self.peer)
-        if self._busy:
-            raise BusyError(f"two tasks use {self!r} at once: take one connection each, from a pool")
-        stream, framer = self._stream, self._framer
-        self._busy = True
-        in_step = False
-        limit = _FIRST_READ
-        try:
-            while True:
-                step = next(exchange)
-                if step is Need.DATA:
-                    data = yield from stream.read(limit)
-                    if not data:
-                        raise self._lost("the server closed the connection")
-                    framer.feed(data)
-                    limit = _NEXT_READ
-                elif step is Need.TLS:
-                    assert context is not None and target is not None
-                    yield from self._start_tls(context, target.host)
-                else:
-                    yield from stream.write(self._ahead + step if self._ahead else step)
-                    self._ahead = b""
-        except StopIteration as stop:
-            in_step = True
-            result: T = stop.value
-            return result
-        except ProtocolError as error:
-            error.peer = self.peer
-            raise self._farewell() or error from None
-        except DatabaseError as error:
-            in_step = error.code not in _OUT_OF_STEP
-            error.peer = self.peer
-            raise
-        except OSError as error:
-            if isinstance(error, _PEER_CLOSED):  # it may have said why, and closed while we were sending
-                with suppress(OSError):
-                    framer.feed((yield from stream.read()))
-            raise self._farewell() or self._lost(_reason(error)) from error
-        finally:
-            self._busy = False
-            if not in_step:
-                self.abort()
-
-    def _start_tls(self, context: ssl.SSLContext, host: str) -> Coro[None]:
-        try:
-            yield from self._stream.start_tls(context, server_hostname=host)
-        except ssl.SSLError as error:
-            raise OperationalError(f"TLS: {_reason(error)}", c.CR_SSL_CONNECTION_ERROR) from error
-
-    def _farewell(self) -> DatabaseError | None:
-        """The error with which the server ended the session, if it said one."""
-        payload = self._framer.farewell()
-        if payload[:1] != ERR:
-            return None
-        error = parse_err(payload)
-        error.peer = self.peer
-        return error
-
-    def _lost(self, reason: str) -> OperationalError:
-        return OperationalError(f"lost the connection ({reason})", c.CR_SERVER_LOST, "08S01", self.peer)
-
-
-def connect(url: str) -> Coro[Connection]:
-    """Connects to the server of a `mysql://` URL (see `coro.mysql.url`) and logs in. Suspends.
-
-    Raises OperationalError (2003: no connection can be made; 1045: access denied; ...), InterfaceError for a
-    bad URL.
-    """
-    target = parse_url(url)
-    return (yield from connect_to(target, tls_context(target)))
-
-
-def connect_to(target: Target, context: ssl.SSLContext | None) -> Coro[Connection]:
-    """As `connect`, with the URL taken apart and the TLS context made. Suspends."""
-    try:
-        if target.socket:
-            stream = yield from connect_unix(target.socket)
-        else:
-            stream = yield from connect_tcp(target.host, target.port)
-    except OSError as error:
-        raise OperationalError(
-            f"cannot connect: {_reason(error)}", c.CR_CONN_HOST_ERROR, "08001", target.peer
-        ) from error
-    connection = Connection(stream, target.peer)
-    try:
-        yield from connection._log_in(target, context)
-    except BaseException:
-        connection.abort()
-        raise
-    return connection
-
-
-def tls_context(target: Target) -> ssl.SSLContext | None:
-    """The TLS settings that the target asks for. Reads files; InterfaceError when one cannot be read."""
-    if target.socket or target.tls is TlsMode.DISABLED:
-        return None
-    if target.tls in (TlsMode.PREFERRED, TlsMode.REQUIRED):
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        return context
-    try:
-        context = ssl.create_default_context(cafile=target.ca or None)
-    except OSError as error:
-        message = f"cannot use the CA file {target.ca}: {_reason(error)}"
-        raise InterfaceError(message, peer=target.peer) from None
-    context.check_hostname = target.tls is TlsMode.VERIFY_IDENTITY
-    return context
-
-
-def _login(target: Target, stream: Stream) -> Login:
-    if target.socket or target.tls is TlsMode.DISABLED:
-        tls = Tls.NO
-    else:
-        tls = Tls.IF_OFFERED if target.tls is TlsMode.PREFERRED else Tls.MUST
-    private = bool(target.socket) or tls is Tls.MUST or (tls is Tls.IF_OFFERED and _is_loopback(stream))
-    return Login(
-        user=target.user,
-        password=target.password,
-        database=target.database,
-        tls=tls,
-        private=private,
-        public_key=_read_public_key(target),
-        allow_public_key_retrieval=target.allow_public_key_retrieval,
-        attributes={"_client_name": "coro", "_pid": str(os.getpid())},
-    )
-
-
-def _is_loopback(stream: Stream) -> bool:
-    host = stream.socket.sock.getpeername()[0].partition("%")[0]
-    return ipaddress.ip_address(host).is_loopback
-
-
-def _read_public_key(target: Target) -> bytes | None:
-    if not target.public_key:
-        return None
-    try:
-        with open(target.public_key, "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise InterfaceError(
-            f"cannot read the server's public key {target.public_key}: {_reason(error)}", peer=target.peer
-        ) from None
+        self._channel.send_ahead(self._phase.close_statement(statement))
 
 
 def _add(total: Result, result: Result) -> None:
     total.affected_rows += result.affected_rows
     total.last_insert_id = total.last_insert_id or result.last_insert_id
     total.warnings += result.warnings
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate does not pass: {error.verify_message}"
-    if isinstance(error, ssl.SSLError) or not error.errno or error.errno < 0:
-        return str(error.strerror or error)
-    return os.strerror(error.errno)

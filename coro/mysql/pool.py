@@ -16,7 +16,8 @@ from typing import TypeVar
 
 from coro.errors import ClosedError
 from coro.mysql.commands import Result
-from coro.mysql.connection import Connection, Queries, connect_to, tls_context
+from coro.mysql.connection import Connection, Queries
+from coro.mysql.login import connect_to, tls_context
 from coro.mysql.parameters import Parameter
 from coro.mysql.url import parse_url
 from coro.sync import Semaphore

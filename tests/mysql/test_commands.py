@@ -95,10 +95,6 @@ def test_a_statement_is_closed_by_its_number() -> None:
     assert client.phase.close_statement(statement) == b"\x05\0\0\0\x19\x04\x03\x02\x01"
 
 
-def test_to_quit_is_one_byte() -> None:
-    assert Client().phase.quit() == b"\x01\0\0\0\x01"
-
-
 def test_sql_that_is_no_text_is_refused_before_anything_is_sent() -> None:
     client = Client()
     with pytest.raises(ProgrammingError, match="cannot be encoded"):

@@ -1,0 +1,106 @@
+"""From a URL to a session: connects to a server, with TLS as it is asked for, and logs in.
+
+Source: "Connection Phase" in the client/server protocol manual; the `--ssl-mode` option of MySQL's programs.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+
+from coro.mysql import constants as c
+from coro.mysql.channel import Channel, reason
+from coro.mysql.connection import Connection
+from coro.mysql.errors import InterfaceError, OperationalError
+from coro.mysql.handshake import Login, Tls, login
+from coro.mysql.url import Target, TlsMode, parse_url
+from coro.net import Stream, connect_unix
+from coro.net import connect as connect_tcp
+from coro.task import Coro
+
+
+def connect(url: str) -> Coro[Connection]:
+    """Connects to the server of a `mysql://` URL (see `coro.mysql.url`) and logs in. Suspends.
+
+    Raises OperationalError (2003: no connection can be made; 1045: access denied; ...), InterfaceError for a
+    bad URL.
+    """
+    target = parse_url(url)
+    return (yield from connect_to(target, tls_context(target)))
+
+
+def connect_to(target: Target, context: ssl.SSLContext | None) -> Coro[Connection]:
+    """As `connect`, with the URL taken apart and the TLS context made. Suspends."""
+    try:
+        if target.socket:
+            stream = yield from connect_unix(target.socket)
+        else:
+            stream = yield from connect_tcp(target.host, target.port)
+    except OSError as error:
+        raise OperationalError(
+            f"cannot connect: {reason(error)}", c.CR_CONN_HOST_ERROR, "08001", target.peer
+        ) from error
+    channel = Channel(stream, target.peer)
+    try:
+        exchange = login(channel.framer, _login(target, stream))
+        session = yield from channel.perform(exchange, tls=(context, target.host) if context else None)
+        connection = Connection(channel, session)
+        yield from connection.settle()
+    except BaseException:
+        channel.abort()
+        raise
+    return connection
+
+
+def tls_context(target: Target) -> ssl.SSLContext | None:
+    """The TLS settings that the target asks for. Reads files; InterfaceError when one cannot be read."""
+    if target.socket or target.tls is TlsMode.DISABLED:
+        return None
+    if target.tls in (TlsMode.PREFERRED, TlsMode.REQUIRED):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        return context
+    try:
+        context = ssl.create_default_context(cafile=target.ca or None)
+    except OSError as error:
+        message = f"cannot use the CA file {target.ca}: {reason(error)}"
+        raise InterfaceError(message, peer=target.peer) from None
+    context.check_hostname = target.tls is TlsMode.VERIFY_IDENTITY
+    return context
+
+
+def _login(target: Target, stream: Stream) -> Login:
+    if target.socket or target.tls is TlsMode.DISABLED:
+        tls = Tls.NO
+    else:
+        tls = Tls.IF_OFFERED if target.tls is TlsMode.PREFERRED else Tls.MUST
+    private = bool(target.socket) or tls is Tls.MUST or (tls is Tls.IF_OFFERED and _is_loopback(stream))
+    return Login(
+        user=target.user,
+        password=target.password,
+        database=target.database,
+        tls=tls,
+        private=private,
+        public_key=_read_public_key(target),
+        allow_public_key_retrieval=target.allow_public_key_retrieval,
+        attributes={"_client_name": "coro", "_pid": str(os.getpid())},
+    )
+
+
+def _is_loopback(stream: Stream) -> bool:
+    host = stream.socket.sock.getpeername()[0].partition("%")[0]
+    return ipaddress.ip_address(host).is_loopback
+
+
+def _read_public_key(target: Target) -> bytes | None:
+    if not target.public_key:
+        return None
+    try:
+        with open(target.public_key, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise InterfaceError(
+            f"cannot read the server's public key {target.public_key}: {reason(error)}", peer=target.peer
+        ) from None
