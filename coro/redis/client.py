@@ -50,11 +50,14 @@ class Redis(Commands[S]):
     `Redis[bytes]`, whose strings are bytes; with `decode=True` it is a `Redis[str]`.
     """
 
-    def __init__(self, settings: Settings, *, decode: bool = False) -> None:
-        """Does not suspend and does not connect; reads the files that TLS needs (OSError, ValueError)."""
+    def __init__(self, settings: Settings, *, decode: bool = False, connector: Connector | None = None) -> None:
+        """Does not suspend and does not connect; reads the files that TLS needs (OSError, ValueError).
+
+        `connector` opens the connections, where the settings do not say to which server.
+        """
         self.settings = settings
         self.decode = decode
-        connector = Connector(settings)
+        connector = connector or Connector(settings)
         self.pool = ConnectionPool(connector)
         self._shared = SharedConnection(connector)
 

@@ -16,7 +16,14 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from coro import ClosedError, EndOfStream, Stream, __version__, connect, connect_unix, now, timeout
-from coro.redis.errors import NoPermissionError, NoProtocolError, RedisConnectionError, ReplyError, reply_error
+from coro.redis.errors import (
+    NoPermissionError,
+    NoProtocolError,
+    ReadOnlyError,
+    RedisConnectionError,
+    ReplyError,
+    reply_error,
+)
 from coro.redis.resp import LARGE, Argument, OutOfBand, Parser, ProtocolError, encode_into
 from coro.redis.url import Settings
 from coro.task import Coro
@@ -70,7 +77,8 @@ class Connection:
             replies += [reply for reply in self.parser.feed(data) if not isinstance(reply, OutOfBand)]
         if len(replies) > len(commands):
             raise ProtocolError(f"{len(replies)} replies came where {len(commands)} were due")
-        self.in_step = True
+        # One that is answered READONLY leads to a primary that was demoted: no next exchange belongs on it.
+        self.in_step = not any(reply.__class__ is ReadOnlyError for reply in replies)
         return replies
 
     def is_usable(self) -> bool:
@@ -113,18 +121,20 @@ def joined(parts: list[bytes]) -> Iterator[bytes]:
         yield b"".join(small)
 
 
-def open_connection(settings: Settings, context: ssl.SSLContext | None) -> Coro[Connection]:
-    """Connect and log in, within `settings.connect_timeout`. Suspends.
+def open_connection(
+    settings: Settings, context: ssl.SSLContext | None, setup: Sequence[Sequence[Argument]] = ()
+) -> Coro[Connection]:
+    """Connect, log in and carry out `setup`, within `settings.connect_timeout`. Suspends.
 
     `RedisConnectionError` when that does not succeed; its `__cause__` is what went wrong, such as the
     `AuthenticationError` with which the server answered.
     """
     try:
         with timeout(settings.connect_timeout):
-            return (yield from _open(settings, context))
+            return (yield from _open(settings, context, setup))
     except (OSError, EndOfStream, ProtocolError, ReplyError) as error:
         raise RedisConnectionError(
-            f"no connection to Redis at {settings.address}: {explained(error, settings)}"
+            f"no connection to Redis at {settings.address}: {explained(error, settings)}", sent=False
         ) from error
 
 
@@ -146,7 +156,9 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         raise type(error)(error.errno, error.strerror, settings.ca) from None
 
 
-def _open(settings: Settings, context: ssl.SSLContext | None) -> Coro[Connection]:
+def _open(
+    settings: Settings, context: ssl.SSLContext | None, setup: Sequence[Sequence[Argument]]
+) -> Coro[Connection]:
     if settings.path:
         stream = yield from connect_unix(settings.path)
     else:
@@ -154,7 +166,7 @@ def _open(settings: Settings, context: ssl.SSLContext | None) -> Coro[Connection
         _keep_alive(stream.socket.sock)
     connection = Connection(stream)
     try:
-        yield from _log_in(connection, settings)
+        yield from _log_in(connection, settings, setup)
     except BaseException:
         connection.close()
         raise
@@ -169,7 +181,7 @@ def _keep_alive(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _log_in(connection: Connection, settings: Settings) -> Coro[None]:
+def _log_in(connection: Connection, settings: Settings, setup: Sequence[Sequence[Argument]]) -> Coro[None]:
     """First who we are: a server that does not want us says so and closes. Then, in one piece, the rest."""
     login: list[Argument] = []
     if settings.username or settings.password:
@@ -187,6 +199,7 @@ def _log_in(connection: Connection, settings: Settings) -> Coro[None]:
     if refusal is not None:
         raise refusal
     rest += [("SELECT", settings.database)] if settings.database else []
+    rest += setup
     refused = yield from _refusals(connection, [*rest, *WHO_WE_ARE])
     for refusal in refused[: len(rest)]:  # Redis before 7.2 does not know CLIENT SETINFO
         if refusal is not None:
@@ -216,9 +229,10 @@ class Connector:
     In a pause after a failed attempt calls fail at once, lest everybody waits for an attempt of their own.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        """Reads the files that TLS needs. ValueError, OSError. Does not suspend."""
+    def __init__(self, settings: Settings, setup: Sequence[Sequence[Argument]] = ()) -> None:
+        """`setup` are commands for each new connection. Reads the files that TLS needs. ValueError, OSError."""
         self.settings = settings
+        self._setup = setup
         self._context = tls_context(settings)
         self._failures = 0  # attempts that failed one after the other
         self._refusal: RedisConnectionError | None = None  # the last of them
@@ -227,18 +241,22 @@ class Connector:
     def check_pause(self) -> None:
         """`RedisConnectionError` in the pause after a failed attempt. Does not suspend."""
         if self._refusal is not None and (left := self._retry_at - now()) > 0:
-            raise RedisConnectionError(f"{self._refusal} (trying again in {left:.2f} s)") from self._refusal.__cause__
+            text = f"{self._refusal} (trying again in {left:.2f} s)"
+            raise RedisConnectionError(text, sent=False) from self._refusal.__cause__
 
     def open(self) -> Coro[Connection]:
         """A new connection, logged in. Suspends. `RedisConnectionError`."""
         self.check_pause()
         try:
-            connection = yield from open_connection(self.settings, self._context)
+            connection = yield from self._connect()
         except RedisConnectionError as error:
             self._note_failure(error)
             raise
         self._failures, self._refusal = 0, None
         return connection
+
+    def _connect(self) -> Coro[Connection]:
+        return open_connection(self.settings, self._context, self._setup)
 
     def _note_failure(self, refusal: RedisConnectionError) -> None:
         """The pause doubles with each failure; a bit at random, as there are other clients."""
@@ -248,20 +266,21 @@ class Connector:
         self._retry_at = now() + pause * random.uniform(0.5, 1)
 
 
-def lost(settings: Settings, reason: BaseException | None, fate: str) -> Exception:
-    """What a caller gets whose connection ended: by `reason`, or because the client was closed.
+def lost(settings: Settings, reason: BaseException | None, name: str, *, sent: bool) -> Exception:
+    """What the caller of the command `name` gets whose connection ended: by `reason`, or because the client was closed.
 
     A new exception for each caller: raised in several tasks, one object would gather all their tracebacks.
     """
     where = settings.address
+    fate = f"{name} had been sent, whether it was carried out is not known" if sent else f"{name} was not sent"
     error: Exception
     if reason is None:
         error = ClosedError(f"the client of Redis at {where} was closed; {fate}")
     elif isinstance(reason, RedisConnectionError):
-        error, reason = RedisConnectionError(str(reason)), reason.__cause__
+        error, reason = RedisConnectionError(str(reason), sent=sent), reason.__cause__
     else:
         error = RedisConnectionError(
-            f"the connection to Redis at {where} was lost: {explained(reason, settings)}; {fate}"
+            f"the connection to Redis at {where} was lost: {explained(reason, settings)}; {fate}", sent=sent
         )
     error.__cause__ = reason
     return error

@@ -23,8 +23,13 @@ class RedisError(CoroError):
 class RedisConnectionError(RedisError, ConnectionError):
     """There is no connection to the server, or it was lost: the text says to which, and why.
 
-    Whether a command that had been sent was carried out, nobody can know. The next call connects again.
+    Whether a command that had been sent was carried out, nobody can know; `sent` is False when it was not sent, and
+    therefore not carried out. The next call connects again.
     """
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 class OwnConnectionError(RedisError):

@@ -76,7 +76,8 @@ class ConnectionPool:
             count = self.settings.max_connections
             raise RedisConnectionError(
                 f"no connection to Redis at {self.settings.address}: all {count} (max_connections) were in use"
-                f" for {patience:g} s"
+                f" for {patience:g} s",
+                sent=False,
             ) from None
 
     def give_back(self, connection: Connection) -> None:
@@ -108,7 +109,7 @@ class ConnectionPool:
             reason = error
         if self.closed:
             reason = None
-        raise lost(self.settings, reason, f"{shown} had been sent, whether it was carried out is not known")
+        raise lost(self.settings, reason, shown, sent=True)
 
     def close(self) -> None:
         """Close all connections; who uses one gets `ClosedError`. Does not suspend; can be repeated."""
@@ -118,6 +119,10 @@ class ConnectionPool:
             connection.close()
         if self._keeper is not None:
             self._keeper.cancel()
+
+    def retire(self) -> None:
+        """Have connections opened anew: those that are free are closed. Does not suspend."""
+        self._close_idle(math.inf)
 
     def _take_idle(self) -> Connection | None:
         while self._idle:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from coro import ClosedError, CoroError, EndOfStream, Task, TaskGroup, background, now, sleep, task_group
 from coro.redis.connection import READ_SIZE, Connection, Connector, joined, lost
-from coro.redis.errors import ReplyError
+from coro.redis.errors import ReadOnlyError, ReplyError
 from coro.redis.resp import CRLF, Argument, OutOfBand, ProtocolError, encode_into
 from coro.sync import WaitQueue
 from coro.task import Coro, Request
@@ -115,6 +115,10 @@ class Nobody:
 NOBODY = Nobody()
 
 
+class Retired(CoroError):
+    """Ends a connection on which nothing is left to be answered."""
+
+
 class SharedConnection:
     """A connection that is opened when the first command needs it, and again after it was lost."""
 
@@ -125,6 +129,7 @@ class SharedConnection:
         self.unanswered: deque[Command] = deque()
         self.idle = True  # nobody looks at `unsent` until `attend` is called
         self.closed = False
+        self._retiring = False
         self._work = WaitQueue("commands to send to Redis")
         self._keeper: Task[None] | None = None
         self._last_sent = 0.0
@@ -148,6 +153,15 @@ class SharedConnection:
         if self._keeper is not None:
             self._keeper.cancel()
 
+    def retire(self) -> None:
+        """Close the connection when what was sent has been answered; what comes after is sent on a new one.
+
+        For a server that is not, or may not be, the right one any more. Does not suspend.
+        """
+        if self._keeper is not None:
+            self._retiring = True
+            self._work.wake_one()
+
     # --- The life of one connection, in a task of its own ------------------------
 
     def _keep(self) -> Coro[None]:
@@ -165,7 +179,11 @@ class SharedConnection:
         finally:
             self._keeper = None
             self.idle = True
-            self._fail_all(reason)
+            self._retiring = False
+            if not isinstance(reason, Retired):
+                self._fail_all(reason)
+            elif self.unsent:
+                self.attend()
 
     def _serve(self, connection: Connection, group: TaskGroup) -> Coro[None]:
         group.spawn(self._write(connection), name="Redis writer")
@@ -184,7 +202,7 @@ class SharedConnection:
             except ProtocolError as error:
                 self._deliver(error.replies)
                 raise
-            if self.unsent:
+            if self.unsent or self._retiring:
                 self._work.wake_one()
 
     def _deliver(self, replies: Iterable[Any]) -> None:
@@ -198,6 +216,8 @@ class SharedConnection:
             if receiver is None:
                 continue
             if isinstance(reply, ReplyError):
+                if reply.__class__ is ReadOnlyError:  # a primary was demoted: its name may mean another server by now
+                    self.retire()
                 receiver.fail(reply)
             else:
                 receiver.wake(reply)
@@ -207,6 +227,8 @@ class SharedConnection:
         while True:
             parts = self._next_round()
             if not parts:
+                if self._retiring and not self.unanswered:
+                    raise Retired("the connection is not wanted any more")
                 self.idle = True
                 yield self._work
             for data in joined(parts):
@@ -218,6 +240,8 @@ class SharedConnection:
         A batch goes as a whole, also when it alone is more than may be under way.
         """
         unsent, unanswered = self.unsent, self.unanswered
+        if self._retiring:
+            return []
         room = self.settings.max_unanswered - len(unanswered)
         time = now()
         parts: list[bytes] = []
@@ -256,13 +280,10 @@ class SharedConnection:
 
     def _fail_all(self, reason: BaseException | None) -> None:
         """End the wait of every caller: with `ClosedError` if there is no other reason."""
-        for commands, fate in (
-            (self.unanswered, "had been sent, whether it was carried out is not known"),
-            (self.unsent, "was not sent"),
-        ):
+        for commands, sent in ((self.unanswered, True), (self.unsent, False)):
             for command in commands:
                 if command.receiver is not None:
-                    command.receiver.fail(lost(self.settings, reason, f"{command.name} {fate}"))
+                    command.receiver.fail(lost(self.settings, reason, command.name, sent=sent))
             commands.clear()
 
     def __repr__(self) -> str:
