@@ -43,7 +43,58 @@ class Options(TypedDict, total=False):
     client_name: str  # what CLIENT LIST shows
 
 
-class Redis(Commands[S]):
+class Client(Commands[S]):
+    """What a client offers besides the commands. A subclass says how one command, and several, are carried out."""
+
+    decode: bool
+
+    def execute(self, *args: Argument, idempotent: bool = False) -> Coro[Any]:
+        """Carry out any command; its reply. Suspends.
+
+        Strings are bytes, arrays lists, maps dicts (lists in RESP2), sets sets. Raises `ReplyError` (or the class for
+        its prefix) when the server answers with an error; `RedisConnectionError` when it cannot be reached, does not
+        answer in time or the connection is lost; `OwnConnectionError` for a command that changes the connection (one
+        that blocks gets a connection of its own); TypeError for what cannot be sent.
+
+        A command that was sent is never sent again, unless it is declared `idempotent`: then it is, once, when the
+        connection is lost. Cancelled while it waits, its caller gets no reply, and nobody else does; the command may
+        be carried out all the same.
+        """
+        reason = why_not_shared(args)
+        if reason == BLOCKS:
+            return (yield from self._wait(args, 0))
+        if reason is not None:
+            raise refusal(args, reason)
+        try:
+            return (yield from self._send(args))
+        except RedisConnectionError:
+            if not idempotent:
+                raise
+        return (yield from self._send(args))
+
+    def send_all(self, commands: Sequence[Sequence[Argument]]) -> Coro[list[Any]]:
+        """Carry out commands that leave together; the replies as they came. Suspends.
+
+        Error replies are values among the others. Whether they can share a connection is for the caller to know.
+        """
+        raise NotImplementedError
+
+    def send_transaction(self, commands: Sequence[Sequence[Argument]]) -> Coro[list[Any]]:
+        """Carry out commands between MULTI and EXEC, on a connection of their own; the replies. Suspends.
+
+        `TransactionAbortedError` when the server refused one of them, and therefore all.
+        """
+        raise NotImplementedError
+
+    def pipeline(self, transaction: bool = True) -> Pipeline[S]:
+        """Collects commands to be sent together: see `coro.redis.pipeline`. Does not suspend.
+
+        With `transaction` they are carried out as one, between MULTI and EXEC, on a connection of their own.
+        """
+        return Pipeline(self.send_transaction if transaction else self.send_all, self.decode, alone=transaction)
+
+
+class Redis(Client[S]):
     """A client for one server. It connects when the first command is issued, and again when the connection was lost.
 
     It belongs to one run of the loop at a time; when that ends, so do its connections. `Redis` stands for
@@ -79,55 +130,16 @@ class Redis(Commands[S]):
 
     # --- Carrying out commands -----------------------------------------------------
 
-    def execute(self, *args: Argument, idempotent: bool = False) -> Coro[Any]:
-        """Carry out any command; its reply. Suspends.
-
-        Strings are bytes, arrays lists, maps dicts (lists in RESP2), sets sets. Raises `ReplyError` (or the class for
-        its prefix) when the server answers with an error; `RedisConnectionError` when it cannot be reached, does not
-        answer in time or the connection is lost; `OwnConnectionError` for a command that changes the connection (one
-        that blocks gets a connection of its own); TypeError for what cannot be sent.
-
-        A command that was sent is never sent again, unless it is declared `idempotent`: then it is, once, when the
-        connection is lost. Cancelled while it waits, its caller gets no reply, and nobody else does; the command may
-        be carried out all the same.
-        """
-        reason = why_not_shared(args)
-        if reason == BLOCKS:
-            return (yield from self._wait(args, 0))
-        if reason is not None:
-            raise refusal(args, reason)
-        try:
-            return (yield from self._send(args))
-        except RedisConnectionError:
-            if not idempotent:
-                raise
-        return (yield from self._send(args))
-
     def send_all(self, commands: Sequence[Sequence[Argument]]) -> Coro[list[Any]]:
-        """Carry out commands that leave in one piece on the shared connection; the replies as they came. Suspends.
-
-        Error replies are values among the others. Whether they can share a connection is for the caller to know.
-        """
         if not commands:
             return []
         replies: list[Any] = yield Batch(self._shared, commands)
         return replies
 
     def send_transaction(self, commands: Sequence[Sequence[Argument]]) -> Coro[list[Any]]:
-        """Carry out commands between MULTI and EXEC, on a connection of their own; the replies. Suspends.
-
-        `TransactionAbortedError` when the server refused one of them, and therefore all.
-        """
         replies = yield from self.pool.lend(lambda connection: exec_transaction(self.pool, connection, commands))
         assert replies is not None, "no key was watched"
         return replies
-
-    def pipeline(self, transaction: bool = True) -> Pipeline[S]:
-        """Collects commands to be sent together: see `coro.redis.pipeline`. Does not suspend.
-
-        With `transaction` they are carried out as one, between MULTI and EXEC, on a connection of their own.
-        """
-        return Pipeline(self.send_transaction if transaction else self.send_all, self.decode, alone=transaction)
 
     def _send(self, args: Sequence[Argument], convert: Convert = None) -> Coro[Any]:
         reply = yield Command(self._shared, args)

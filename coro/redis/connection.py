@@ -9,6 +9,8 @@ Specification: https://redis.io/docs/latest/commands/hello/
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import random
 import socket
 import ssl
@@ -237,6 +239,13 @@ class Connector:
         self._failures = 0  # attempts that failed one after the other
         self._refusal: RedisConnectionError | None = None  # the last of them
         self._retry_at = 0.0
+
+    def elsewhere(self, host: str, port: int) -> Connector:
+        """One for another server, to which it logs in alike. Does not suspend."""
+        other = copy.copy(self)
+        other.settings = dataclasses.replace(self.settings, host=host, port=port, path="")
+        other._failures, other._refusal = 0, None
+        return other
 
     def check_pause(self) -> None:
         """`RedisConnectionError` in the pause after a failed attempt. Does not suspend."""

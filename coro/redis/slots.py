@@ -18,10 +18,13 @@ Specification: https://redis.io/docs/latest/operate/oss_and_stack/reference/clus
 from __future__ import annotations
 
 from binascii import crc_hqx
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from coro.redis.resp import ProtocolError
+
+T = TypeVar("T")
 
 SLOTS = 16384
 
@@ -56,14 +59,14 @@ class Shard:
 
 @dataclass(frozen=True)
 class Topology:
-    """Which shard serves each slot: `owners[slot]`, None for a slot that nobody serves."""
+    """Which shard serves which slots: (first, last, shard), in the order of the slots."""
 
-    owners: tuple[Shard | None, ...]
+    ranges: tuple[tuple[int, int, Shard], ...]
 
     @property
     def shards(self) -> list[Shard]:
-        """Each shard once, in the order of their slots."""
-        return list(dict.fromkeys(shard for shard in self.owners if shard is not None))
+        """Each shard once."""
+        return list(dict.fromkeys(shard for _, _, shard in self.ranges))
 
     @property
     def nodes(self) -> list[Address]:
@@ -72,23 +75,29 @@ class Topology:
         replicas = (replica for shard in shards for replica in shard.replicas)
         return list(dict.fromkeys([*(shard.primary for shard in shards), *replicas]))
 
+    def spread(self, serve: Callable[[Shard], T]) -> list[T | None]:
+        """For each slot, what `serve` returns for its shard; None for a slot that nobody serves."""
+        slots: list[T | None] = [None] * SLOTS
+        for first, last, shard in self.ranges:
+            slots[first : last + 1] = [serve(shard)] * (last + 1 - first)
+        return slots
+
 
 def read_topology(reply: Any, asked: str) -> Topology:
     """The topology that a reply to CLUSTER SLOTS tells; `asked` is the host whose reply it is. ProtocolError."""
-    owners: list[Shard | None] = [None] * SLOTS
+    ranges: list[tuple[int, int, Shard]] = []
     try:
         for first, last, primary, *replicas in reply:
             if not 0 <= first <= last < SLOTS:
                 raise ValueError(f"slots {first} to {last}")
             address = _address(primary, asked)
-            if address is None:
-                continue
-            others = (_address(replica, asked) for replica in replicas)
-            shard = Shard(address, tuple(other for other in others if other is not None))
-            owners[first : last + 1] = [shard] * (last + 1 - first)
+            if address is not None:
+                others = (_address(replica, asked) for replica in replicas)
+                shard = Shard(address, tuple(other for other in others if other is not None))
+                ranges.append((first, last, shard))
     except (AttributeError, IndexError, TypeError, ValueError) as error:
         raise ProtocolError(f"the reply to CLUSTER SLOTS cannot be read: {error}") from None
-    return Topology(tuple(owners))
+    return Topology(tuple(sorted(ranges, key=lambda range_: range_[:2])))
 
 
 def _address(node: Any, asked: str) -> Address | None:

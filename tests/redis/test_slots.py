@@ -75,7 +75,7 @@ def test_the_server_agrees(redis_cluster: RedisCluster) -> None:
 def test_topology_of_two_shards() -> None:
     topology = read_topology([[0, 99, node(A), node(B)], [100, 16383, node(B)]], "asked")
     first, second = Shard(A, (B,)), Shard(B, ())
-    assert topology.owners == (first,) * 100 + (second,) * (SLOTS - 100)
+    assert topology.spread(str) == [str(first)] * 100 + [str(second)] * (SLOTS - 100)
     assert topology.shards == [first, second]
     assert topology.nodes == [A, B]
 
@@ -83,7 +83,7 @@ def test_topology_of_two_shards() -> None:
 def test_shard_with_several_ranges_is_one_shard() -> None:
     topology = read_topology([[0, 9, node(A), node(C)], [20, 29, node(A), node(C)]], "asked")
     assert topology.shards == [Shard(A, (C,))]
-    assert topology.owners[9:21] == (Shard(A, (C,)), *[None] * 10, Shard(A, (C,)))
+    assert topology.spread(lambda shard: shard.primary)[9:21] == [A, *[None] * 10, A]
     assert topology.nodes == [A, C]
 
 
@@ -96,7 +96,7 @@ def test_node_that_does_not_know_its_host_is_where_it_was_asked(host: bytes | No
 def test_node_without_the_host_name_it_should_have_is_left_out() -> None:
     nobody = [b"?", 7000, b"id", {b"ip": b"10.0.0.9"}]
     topology = read_topology([[0, 9, node(A), nobody, node(B)], [10, 19, nobody, node(C)]], "asked")
-    assert topology.owners[9:11] == (Shard(A, (B,)), None)
+    assert topology.ranges == ((0, 9, Shard(A, (B,))),)
     assert topology.nodes == [A, B]
 
 
@@ -133,7 +133,7 @@ def test_address_for_people(address: Address, text: str) -> None:
 def test_topology_of_a_real_cluster(redis_cluster: RedisCluster) -> None:
     server = redis_cluster.nodes[0]
     topology = read_topology(server.command("CLUSTER", "SLOTS"), "127.0.0.1")
-    assert None not in topology.owners
+    assert None not in topology.spread(str)
     assert {address.port for address in topology.nodes} == {node.port for node in redis_cluster.nodes}
     for shard in topology.shards:
         primary = next(node for node in redis_cluster.nodes if node.port == shard.primary.port)
