@@ -5,6 +5,7 @@
 #   make test         ruff, mypy --strict, pytest                    make test ARGS='tests/test_layers.py'
 #   make test-mysql   the tests that need MySQL 9, on a real one
 #   make test-others  pytest on every other CPython >= 3.11 found on this machine
+#   make test-selectors  the kernel and HTTP, with every loop waiting in poll(2), then in select(2)
 #   make test-all     all of these tests
 #   make bench        the benchmarks, with their peers               make bench ARGS='switch'
 #   make soak         the tests that run for minutes
@@ -15,7 +16,7 @@ BIN = .venv/bin
 # One worker a core; a worker that has nothing left takes over tests of the others.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: run test test-env services mysql9 test-mysql test-others test-all bench soak clean
+.PHONY: run test test-env services mysql9 test-mysql test-others test-selectors test-all bench soak clean
 
 run:
 	@scripts/venv .venv ''
@@ -42,7 +43,11 @@ test-mysql: mysql9
 test-others: test-env
 	@scripts/test-others -n auto --dist worksteal $(ARGS)
 
-test-all: test test-mysql test-others
+test-selectors: test-env
+	CORO_TEST_SELECTOR=PollSelector $(PYTEST) tests/kernel tests/http $(ARGS)
+	CORO_TEST_SELECTOR=SelectSelector $(PYTEST) tests/kernel tests/http $(ARGS)
+
+test-all: test test-mysql test-selectors test-others
 
 bench:
 	@scripts/install-services wrk pkg-config mariadb_config=libmariadb-dev

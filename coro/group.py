@@ -64,6 +64,7 @@ class TaskGroup(Request):
         if not self.tasks and self.owner.request is self:
             self.owner.wake()
 
+    @property
     def described(self) -> str:
         return f" of group {self.name!r}"
 
@@ -71,6 +72,11 @@ class TaskGroup(Request):
         if not any(error is known for known in self.errors):
             self.errors.append(error)
         self.scope.cancel()
+
+    def failure(self) -> BaseException:
+        """What went wrong. The group forgets it: it would be its own traceback's, in a cycle."""
+        errors, self.errors = self.errors, []
+        return errors[0] if len(errors) == 1 else BaseExceptionGroup("several tasks failed", errors)
 
     def submit(self, task: Task[Any]) -> None:
         pass  # task_done looks at owner.request
@@ -113,12 +119,13 @@ def task_group(body: Callable[[TaskGroup], Coro[T]], *, name: str | None = None)
         finally:
             group.open = False
             owner.groups.remove(group)
-        if len(group.errors) > 1:
-            raise BaseExceptionGroup("several tasks failed", group.errors)
-        if group.errors:
-            raise group.errors[0]
-        if cancelled is not None:
-            raise cancelled
+        try:
+            if group.errors:
+                raise group.failure()
+            if cancelled is not None:
+                raise cancelled
+        finally:
+            cancelled = None  # or this frame would hold what holds the frame
     if returned:
         return result
     raise TaskCancelled("the task group was cancelled before its body returned")

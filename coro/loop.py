@@ -38,6 +38,7 @@ DEAF = 1000  # times that Cancelled is raised at a task's requests until its aut
 class Loop:
     """Drives tasks until the main one, and the background ones after it, have ended."""
 
+    described = ""  # its tasks are in no group
     LONGEST_POLL = 86400.0  # seconds; selectors raise OverflowError for very distant timers
 
     def __init__(
@@ -110,8 +111,7 @@ class Loop:
                             value = None
                     request = task.context.run(task.send, value)
                 else:
-                    error, task.error = task.error, None
-                    request = task.context.run(task.generator.throw, error)
+                    request = task.context.run(task.generator.throw, task.take_error())
             except StopIteration as stop:
                 task.finish(stop.value)
                 continue
@@ -129,7 +129,9 @@ class Loop:
                 request.submit(task)
             except Exception as error:
                 task.fail(error if isinstance(request, Request) else not_a_request(request, task))
-        self.current = None
+        # The traceback of a task that failed leads to this frame (`f_back`): it must not lead on from here.
+        batch.clear()
+        self.current = task = request = value = None  # type: ignore[assignment]
 
     def _insist(self, task: Task[Any]) -> None:
         """A task waits for something although it is cancelled: raise it again; say so if it never listens."""
@@ -139,10 +141,11 @@ class Loop:
         task.fail(Cancelled(f"task {task.name!r} is being cancelled"))
 
     def _failed(self, task: Task[Any], error: BaseException) -> None:
-        if error.__traceback__ is not None:
-            error.__traceback__ = error.__traceback__.tb_next  # without the loop's own frame
-        if not isinstance(error, Cancelled):
-            error.add_note(f"in task {task.name!r}{task.parent.described()}")
+        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # without the loop's own frame
+        if isinstance(error, Cancelled):
+            error.__traceback__ = None  # nobody will read it, and it holds all that the task had
+        else:
+            error.add_note(f"in task {task.name!r}{task.parent.described}")
         task.finish(Failure(error))
 
     # --- The loop as parent of main and background tasks ----------------------
@@ -154,9 +157,6 @@ class Loop:
         if self.main is not None and self.main.done:
             task.cancel()  # as those that were there when it ended
         return task
-
-    def described(self) -> str:
-        return ""
 
     def task_done(self, task: Task[Any]) -> None:
         del self.tasks[task]

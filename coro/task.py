@@ -53,10 +53,8 @@ class Parent(Protocol):
     """What a task belongs to: a group, or the loop itself."""
 
     def task_done(self, task: Task[Any]) -> None: ...
-
-    def described(self) -> str:
-        """As a part of a sentence about one of its tasks: which group the task is in, if any."""
-        ...
+    @property
+    def described(self) -> str: ...  # " of group 'name'", after the name of one of its tasks
 
 
 class Task(Generic[T]):
@@ -102,6 +100,11 @@ class Task(Generic[T]):
         self.request = None
         self.error = error
         self.loop.ready.append(self)
+
+    def take_error(self) -> Any:
+        """What is to be thrown now."""
+        error, self.error = self.error, None
+        return error
 
     def interrupt(self) -> None:
         """Note that a scope around the task was cancelled: end its wait, and those of the tasks in its groups."""

@@ -8,8 +8,9 @@ the test would wait for ever, and is ended with `Deadlock`.
 
 What the rule does not see: threads that a test starts by itself, and signals sent by other processes.
 
-The plugin: `pytest_plugins = ["coro.testing"]` in the top `conftest.py`. Tests that are generator functions, also under
-hypothesis' `given`, then run as the main task of a `run_virtual`.
+The plugin: `pytest -p coro.testing`, or `pytest_plugins = ["coro.testing"]` in the top `conftest.py`. Tests that are
+generator functions, also under hypothesis' `given`, then run as the main task of a `run_virtual`, with fixtures that
+are generator functions too (`fixture`); and calls that are never driven raise (coro/undriven.py).
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ import selectors
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
+from coro import undriven
 from coro.errors import BusyError, ClosedError, CoroError, TaskCancelled
+from coro.group import TaskGroup, task_group
 from coro.io import Buffer, Descriptor, Socket
 from coro.loop import Loop
 from coro.mistakes import SharedGenerators, check_generator
 from coro.net import Stream
-from coro.task import Coro, Task, running
+from coro.sync import Event
+from coro.task import CancelScope, Coro, Task, running
 
 if TYPE_CHECKING:
     import pytest
@@ -134,7 +140,7 @@ class VirtualLoop(Loop):
     def _step_batch(self) -> None:
         if self._random is not None:
             self._random.shuffle(self.ready)
-        batch = self.ready
+        batch = tuple(self.ready)
         for task in batch:
             self._report(task, self._shared.before_step(task))
         super()._step_batch()
@@ -294,6 +300,134 @@ def memory_streams(capacity: int = CAPACITY) -> tuple[Stream, Stream]:
 # --- The pytest plugin ----------------------------------------------------------------
 
 
+@overload
+def fixture(function: Callable[..., Coro[T]], /) -> Callable[..., T]: ...
+@overload
+def fixture(*, name: str) -> Callable[[Callable[..., Coro[T]]], Callable[..., T]]: ...
+def fixture(function: Any = None, /, *, name: str | None = None) -> Any:
+    """Make a generator function a pytest fixture for tests that are generator functions: decorate it.
+
+    It runs as a task beside the test, in the same loop. What it returns is what the test gets. To clean up after the
+    test, it hands the value over with `provide` instead, which returns when the test has ended:
+
+        @coro.testing.fixture
+        def server(port: int) -> Coro[None]:
+            server = yield from start(port)
+            yield from provide(server)
+            yield from server.stop()
+
+    It may use other fixtures, and is made anew for every test, and for every example of hypothesis (whose health check
+    `function_scoped_fixture` does not know that: suppress it).
+    """
+    import pytest
+
+    def decorate(function: Callable[..., Coro[Any]]) -> Any:
+        if not inspect.isgeneratorfunction(function):
+            raise TypeError(f"{function!r} is no generator function: use pytest's own fixture for it")
+
+        @functools.wraps(function)
+        def recipe(*args: Any, **arguments: Any) -> _Recipe:
+            return _Recipe(functools.partial(function, *args), arguments, name or function.__name__)
+
+        return pytest.fixture(recipe, name=name)
+
+    return decorate if function is None else decorate(function)
+
+
+def provide(value: Any) -> Coro[None]:
+    """In a fixture: hand `value` to the test; returns when the test and what uses this fixture have ended. Suspends."""
+    active = _active.get(None)
+    if active is None:
+        raise RuntimeError("provide() is for generator functions that coro.testing.fixture decorates")
+    active.value = value
+    active.ready.set()
+    yield from active.ended.wait()
+
+
+class _Recipe:
+    """What pytest has as the value of a fixture that is a generator function: how to make it, in the test's loop."""
+
+    def __init__(self, function: Callable[..., Coro[Any]], arguments: dict[str, Any], name: str) -> None:
+        self.function = function
+        self.arguments = arguments
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<fixture {self.name!r}, which only tests and fixtures that are generator functions can use>"
+
+
+class _ActiveFixture:
+    """A fixture for the time of one test. It is shielded: whatever ends the test, it cleans up when it is its turn."""
+
+    def __init__(self) -> None:
+        self.value: Any = None
+        self.scope = CancelScope()
+        self.ready = Event()
+        self.ended = Event()
+        self.task: Task[None]
+
+    def run(self, recipe: _Recipe, arguments: dict[str, Any]) -> Coro[None]:
+        _active.set(self)
+        with CancelScope(shielded=True), self.scope:
+            value = yield from recipe.function(**arguments)
+            if not self.ready.is_set():
+                self.value = value
+                self.ready.set()
+
+    def end(self) -> Coro[None]:
+        """Have it clean up, wait until it has. What goes wrong there is raised by the group. Suspends."""
+        self.ended.set()
+        if not self.ready.is_set():
+            self.scope.cancel()
+        with suppress(Exception):
+            yield from self.task.join()
+
+
+_active: ContextVar[_ActiveFixture] = ContextVar("_active")
+
+
+class _Fixtures:
+    """The fixtures of one test, in the order in which they were made."""
+
+    def __init__(self, group: TaskGroup) -> None:
+        self._group = group
+        self._active: dict[_Recipe, _ActiveFixture] = {}
+
+    def resolve(self, arguments: dict[str, Any]) -> Coro[dict[str, Any]]:
+        """The arguments, with values in the place of recipes. Suspends."""
+        resolved = dict(arguments)
+        for name, recipe in arguments.items():
+            if isinstance(recipe, _Recipe):
+                if recipe not in self._active:
+                    inner = yield from self.resolve(recipe.arguments)
+                    active = _ActiveFixture()
+                    active.task = self._group.spawn(active.run(recipe, inner), name=f"fixture {recipe.name}")
+                    self._active[recipe] = active
+                    yield from active.ready.wait()
+                resolved[name] = self._active[recipe].value
+        return resolved
+
+    def end(self) -> Coro[None]:
+        """End them, the last one first. Suspends."""
+        with CancelScope(shielded=True):
+            for active in reversed(self._active.values()):
+                yield from active.end()
+
+
+def pytest_load_initial_conftests() -> None:
+    """Have calls that are never driven raise, in all that is imported from now on."""
+    undriven.install()
+
+
+def pytest_configure() -> None:
+    """The same, for when a conftest.py names this plugin."""
+    undriven.install()
+
+
+def pytest_unconfigure() -> None:
+    undriven.uninstall()
+
+
 def pytest_pycollect_makeitem(
     collector: pytest.Module | pytest.Class, name: str, obj: object
 ) -> list[pytest.Function] | None:
@@ -309,15 +443,33 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     given = getattr(function, "hypothesis", None)
     if given is not None and inspect.isgeneratorfunction(given.inner_test):
         given.inner_test = _runs(given.inner_test)
+    arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     if not inspect.isgeneratorfunction(function):
+        if given is None and (recipes := [value for value in arguments.values() if isinstance(value, _Recipe)]):
+            raise TypeError(f"{pyfuncitem.name} is no generator function, but uses {recipes[0]!r}")
         return None
-    _runs(function)(**{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames})
+    _runs(function)(**arguments)
     return True
 
 
 def _runs(test: Callable[..., Coro[None]]) -> Callable[..., None]:
     @functools.wraps(test)
-    def run(*args: Any, **kwargs: Any) -> None:
-        run_virtual(test(*args, **kwargs))
+    def run(*args: Any, **arguments: Any) -> None:
+        run_virtual(_with_fixtures(functools.partial(test, *args), arguments))
 
     return run
+
+
+def _with_fixtures(test: Callable[..., Coro[None]], arguments: dict[str, Any]) -> Coro[None]:
+    if not any(isinstance(value, _Recipe) for value in arguments.values()):
+        return test(**arguments)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        fixtures = _Fixtures(group)
+        try:
+            resolved = yield from fixtures.resolve(arguments)
+            yield from test(**resolved)
+        finally:
+            yield from fixtures.end()
+
+    return task_group(body, name="the test and its fixtures")

@@ -10,6 +10,8 @@ against MariaDB and against MySQL 9 (the latter only in `make test-mysql`).
 
 from __future__ import annotations
 
+import os
+import selectors
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TypeVar
@@ -19,6 +21,9 @@ import pytest
 from tests.services import MariaDBServer, MissingServer, MySQL9Server, RedisServer, Server, SQLServer
 
 S = TypeVar("S", bound=Server)
+
+if "CORO_TEST_SELECTOR" in os.environ:  # `make test-selectors`: every loop of the tests waits in this one
+    selectors.DefaultSelector = getattr(selectors, os.environ["CORO_TEST_SELECTOR"])  # type: ignore[misc]
 
 SQL_SERVERS = {"mariadb": MariaDBServer, "mysql9": MySQL9Server}
 BOTH = [pytest.param("mariadb"), pytest.param("mysql9", marks=pytest.mark.mysql9)]

@@ -58,6 +58,43 @@ def test_handlers_are_restored_when_one_of_the_signals_cannot_be_caught() -> Cor
     yield from ()
 
 
+def test_waiting_tasks_get_signals_in_the_order_in_which_they_came() -> Coro[None]:
+    with open_signals(signal.SIGUSR1, signal.SIGUSR2) as signals:
+
+        def first_and_second(group: coro.TaskGroup) -> Coro[list[signal.Signals]]:
+            tasks = [group.spawn(signals.wait()), group.spawn(signals.wait())]
+            yield from coro.checkpoint()
+            send(signal.SIGUSR1)
+            send(signal.SIGUSR2)
+            yield from coro.checkpoint()
+            send(signal.SIGUSR1)
+            third = yield from signals.wait()
+            return [(yield from tasks[0].join()), (yield from tasks[1].join()), third]
+
+        received = yield from coro.task_group(first_and_second)
+    assert received == [signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1]
+
+
+def test_signal_that_was_not_received_has_its_effect_after_the_block() -> Coro[None]:
+    outside: list[int] = []
+    previous = signal.signal(signal.SIGUSR1, lambda number, frame: outside.append(number))
+    try:
+        with open_signals(signal.SIGUSR1) as signals:
+            send(signal.SIGUSR1)
+            send(signal.SIGUSR1)
+            yield from signals.wait()
+            assert outside == []
+        assert outside == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def test_no_signal_to_receive_is_refused() -> Coro[None]:
+    with pytest.raises(ValueError, match="name those to receive"), open_signals():
+        pass
+    yield from ()
+
+
 def test_sigterm_can_stop_a_program_in_good_order() -> None:
     process = start_python("""
 import coro, signal
