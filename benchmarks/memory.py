@@ -45,5 +45,5 @@ def measure(options: Options) -> Iterator[Report]:
         except Failed as failure:
             report.absent[peer.name] = str(failure)
     most = max(report.rows["coro"]) if "coro" in report.rows else float("nan")
-    report.require("coro's task takes at most 1,000 bytes, resident and traced", most, at_most=1000)
+    report.require("coro's task takes at most 900 bytes, resident and traced", most, at_most=900)
     yield report
