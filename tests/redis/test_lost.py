@@ -288,9 +288,7 @@ def test_server_that_is_back_is_found_again(own_redis: Callable[[], RedisServer]
     coro.run(main(), clock=clock)
 
 
-def test_pauses_are_short_again_after_a_success(
-    own_redis: Callable[[], RedisServer], attempts: list[float]
-) -> None:
+def test_pauses_are_short_again_after_a_success(own_redis: Callable[[], RedisServer], attempts: list[float]) -> None:
     server, clock = own_redis(), ManualClock()
     redis = Redis.from_url(server.url())
 

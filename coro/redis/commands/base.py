@@ -8,6 +8,7 @@ say: a client sends them, a pipeline collects them. So all of them offer the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
 from coro.redis.errors import OwnConnectionError
@@ -17,14 +18,21 @@ from coro.task import Coro
 if TYPE_CHECKING:  # type checkers bring this module along; at run time nobody asks for the default
     from typing_extensions import TypeVar
 
-    S = TypeVar("S", bytes, str, default=bytes)
+    S = TypeVar("S", bound=bytes | str, default=bytes)
 else:
     from typing import TypeVar
 
-    S = TypeVar("S", bytes, str)
+    S = TypeVar("S", bound=bytes | str)
 
 Key: TypeAlias = bytes | str
+Keys: TypeAlias = Key | Iterable[Key]
+# Mapping is invariant in its keys, and a dict[str, ...] is to do as well as one with keys of both kinds: hence Any.
+Fields: TypeAlias = Mapping[Any, Argument]
+Names: TypeAlias = Mapping[Any, Key]
+Scores: TypeAlias = Mapping[Any, float]
 Convert: TypeAlias = Callable[[Any], Any] | None
+Duration: TypeAlias = int | timedelta
+Moment: TypeAlias = int | datetime  # an int is in the unit of the command, since 1970
 
 
 class Sender(Generic[S]):
@@ -46,6 +54,47 @@ def words(first: Argument | Iterable[Argument], others: Iterable[Argument] = ())
     return [*first, *others]
 
 
-def pairs(mapping: Mapping[Any, Argument]) -> list[Argument]:
+def pairs(mapping: Fields) -> list[Argument]:
     """Keys and values in turns."""
     return [word for pair in mapping.items() for word in pair]
+
+
+def option(word: bytes, value: Argument | None) -> list[Argument]:
+    """An option and its value; nothing without a value."""
+    return [] if value is None else [word, value]
+
+
+def flags(**given: object) -> list[Argument]:
+    """The names, in capitals, of those that are true."""
+    return [name.upper() for name, value in given.items() if value]
+
+
+def seconds(time: Duration) -> int:
+    return int(time.total_seconds()) if isinstance(time, timedelta) else time
+
+
+def milliseconds(time: Duration) -> int:
+    return time // timedelta(milliseconds=1) if isinstance(time, timedelta) else time
+
+
+def unix_seconds(when: Moment) -> int:
+    return int(when.timestamp()) if isinstance(when, datetime) else when
+
+
+def unix_milliseconds(when: Moment) -> int:
+    return int(when.timestamp() * 1000) if isinstance(when, datetime) else when
+
+
+def expiry(
+    ex: Duration | None = None, px: Duration | None = None, exat: Moment | None = None, pxat: Moment | None = None
+) -> list[Argument]:
+    """When a key is to expire: in seconds, milliseconds; at a time in seconds, milliseconds since 1970."""
+    if ex is not None:
+        return [b"EX", seconds(ex)]
+    if px is not None:
+        return [b"PX", milliseconds(px)]
+    if exat is not None:
+        return [b"EXAT", unix_seconds(exat)]
+    if pxat is not None:
+        return [b"PXAT", unix_milliseconds(pxat)]
+    return []
