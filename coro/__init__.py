@@ -9,6 +9,7 @@ from coro.errors import (
     LimitExceeded,
     TaskCancelled,
 )
+from coro.files import File, on_disk, open_file
 from coro.group import TaskGroup, background, gather, race, task_group
 from coro.io import Descriptor, Readable, Socket, Writable
 from coro.loop import Loop, run
@@ -45,6 +46,7 @@ __all__ = [
     "Descriptor",
     "EndOfStream",
     "Event",
+    "File",
     "LimitExceeded",
     "Limiter",
     "Listener",
@@ -78,6 +80,8 @@ __all__ = [
     "listen_unix",
     "move_on_after",
     "now",
+    "on_disk",
+    "open_file",
     "open_process",
     "open_signals",
     "race",

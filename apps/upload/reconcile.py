@@ -27,7 +27,7 @@ PAGE = 1000  # rows fetched at once
 def reconcile(root: Path, metadata: Metadata, report: Callable[[str], None]) -> Coro[None]:
     """Settle every crashed run; `report` gets a line for what a person should know. Suspends. StoreDown, OSError."""
     for run in sorted(os.listdir(root / RUNS)):
-        lock = yield from coro.to_thread(_lock_if_over, root / RUNS / run)
+        lock = yield from coro.on_disk(_lock_if_over, root / RUNS / run)
         if lock is None:
             continue
         try:
@@ -39,15 +39,15 @@ def reconcile(root: Path, metadata: Metadata, report: Callable[[str], None]) -> 
                 report(f"files of a crashed run wait until {database} is used again: {root / RUNS / run}")
         finally:
             os.close(lock)
-    yield from coro.to_thread(_remove_empty_directories, root)
+    yield from coro.on_disk(_remove_empty_directories, root)
 
 
 def _settle(root: Path, run: str, metadata: Metadata, report: Callable[[str], None]) -> Coro[None]:
-    sizes, parts, notes = yield from coro.to_thread(_files_of, root, run)
+    sizes, parts, notes = yield from coro.on_disk(_files_of, root, run)
     for note in notes:
         upload_id = os.path.basename(note).removesuffix(DELETED)
         if not (yield from metadata.has_upload(upload_id)):
-            yield from coro.to_thread(_remove, root / os.readlink(root / note))
+            yield from coro.on_disk(_remove, root / os.readlink(root / note))
         os.unlink(root / note)
     after = run[:12]  # ids of the run's uploads begin with a time that is not before its own
     while rows := (yield from metadata.scan_uploads(after, PAGE)):
@@ -63,7 +63,7 @@ def _settle(root: Path, run: str, metadata: Metadata, report: Callable[[str], No
                 if size is not None:
                     parts.append(upload.path)
     for path in (*parts, *sizes):
-        yield from coro.to_thread(_remove, root / path)
+        yield from coro.on_disk(_remove, root / path)
     if parts or sizes:
         report(f"removed {len(parts) + len(sizes)} files that a crash left behind, of uploads that were not accepted")
 

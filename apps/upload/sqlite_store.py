@@ -155,7 +155,7 @@ class SqliteStore:
                     connection.close()
                     raise self._failure(error) from error
 
-            reader, rows = yield from coro.to_thread(run)
+            reader, rows = yield from coro.on_disk(run)
             self._readers.append(reader)
             return rows
 
@@ -174,7 +174,7 @@ class SqliteStore:
                 raise self._failure(error) from error
 
         with (yield from self._write_lock.acquire()):
-            yield from coro.to_thread(run)
+            yield from coro.on_disk(run)
 
     def _connect(self) -> sqlite3.Connection:
         # Used by many threads, but by one at a time.

@@ -136,7 +136,7 @@ class Storage:
     def discard(self, *paths: str) -> Coro[None]:
         """Remove files, as far as they are there. Suspends; completes even when cancelled. OSError."""
         with coro.shield():
-            yield from coro.to_thread(_unlink, *(os.path.join(self.root, path) for path in paths))
+            yield from coro.on_disk(_unlink, *(os.path.join(self.root, path) for path in paths))
 
     def note_deletion(self, upload_id: str, path: str) -> Coro[str]:
         """Note that a file is to go once its row has gone; the note's path, to be discarded together with the file.
@@ -145,7 +145,7 @@ class Storage:
         OSError.
         """
         note = f"{self._directory()}/{upload_id}{DELETED}"
-        yield from coro.to_thread(self._write_note, os.path.join(self.root, note), path)
+        yield from coro.on_disk(self._write_note, os.path.join(self.root, note), path)
         return note
 
     def _write_note(self, note: str, text: str) -> None:
@@ -240,7 +240,7 @@ class _Part:
         self._count(data)
         storage.claim(self)
         if storage.durable or len(data) > PIECE_SIZE:
-            yield from coro.to_thread(self._append, data)
+            yield from coro.on_disk(self._append, data)
         else:
             self._append(data)
         storage.park(self)
@@ -249,7 +249,7 @@ class _Part:
         """Make the part file a whole one."""
         self.storage.claim(self)
         if self.storage.durable:
-            yield from coro.to_thread(self._complete)
+            yield from coro.on_disk(self._complete)
         else:
             self._complete()
         return self._stored()
@@ -258,7 +258,7 @@ class _Part:
         """`write` and `finish` in one go."""
         self._count(data)
         if self.storage.durable:
-            yield from coro.to_thread(self._append_and_complete, data)
+            yield from coro.on_disk(self._append_and_complete, data)
         else:
             self._write_in_place(data)
         return self._stored()
