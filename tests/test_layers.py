@@ -52,6 +52,7 @@ PERFORMS_IO = {
     "coro.mysql.connection",
     "coro.mysql.login",
     "coro.mysql.pool",
+    "coro.mysql.servers",
     "coro.mysql.streaming",
     "coro.redis.client",
     "coro.redis.connection",

@@ -26,11 +26,6 @@ T = TypeVar("T")
 PATIENCE = 5.0  # seconds that a store may take to answer
 POOL_SIZE = 16
 
-# Errors after which nobody can tell whether the statement was carried out: the connection was lost (2006, 2013), out of
-# step (2027), or ended by the server (ER_SERVER_SHUTDOWN, ER_CONNECTION_KILLED, ER_SESSION_WAS_KILLED,
-# ER_CLIENT_INTERACTION_TIMEOUT).
-UNANSWERED = (2006, 2013, 2027, 1053, 1927, 3169, 4031)
-
 SCHEMA = (
     """
     CREATE TABLE IF NOT EXISTS users(
@@ -143,7 +138,7 @@ class MySQLMetadata:
         except TimeoutError as error:
             raise OutcomeUnknown("MySQL", self._no_answer()) from error
         except OperationalError as error:
-            if error.code not in UNANSWERED:
+            if not error.outcome_unknown:
                 raise StoreDown("MySQL", error) from error
         try:
             with coro.timeout(PATIENCE):

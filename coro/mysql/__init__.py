@@ -2,14 +2,14 @@
 
     row = yield from pool.fetch_one("SELECT name, size FROM uploads WHERE id = ?", upload_id)
 
-Protocol 4.1 over TCP, TLS and Unix sockets; statements with parameters are prepared on the server; errors are
-the classes of PEP 249. The bytes are understood in modules that do no I/O (`packets`, `handshake`, `auth`,
-`commands`, `rows`, ...); `connection` and `pool` perform.
+Protocol 4.1 over TCP, TLS and Unix sockets, with failover among several servers; statements with parameters are
+prepared on the server; errors are the classes of PEP 249. The bytes are understood in modules that do no I/O
+(`packets`, `handshake`, `auth`, `commands`, `rows`, ...); `channel`, `login`, `connection`, `servers`, `pool` perform.
 """
 
 from coro.mysql.columns import Column
 from coro.mysql.commands import Result
-from coro.mysql.connection import Connection, Queries
+from coro.mysql.connection import Connection, Isolation, Queries
 from coro.mysql.errors import (
     DatabaseError,
     DataError,
@@ -23,10 +23,10 @@ from coro.mysql.errors import (
     ProtocolError,
     Warning,
 )
-from coro.mysql.login import connect
 from coro.mysql.parameters import Parameter
 from coro.mysql.pool import Pool
 from coro.mysql.rows import Row
+from coro.mysql.servers import connect
 from coro.mysql.streaming import RowStream
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "IntegrityError",
     "InterfaceError",
     "InternalError",
+    "Isolation",
     "NotSupportedError",
     "OperationalError",
     "Parameter",

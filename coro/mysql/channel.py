@@ -13,7 +13,7 @@ import ssl
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from coro.errors import BusyError
+from coro.errors import BusyError, Cancelled
 from coro.mysql import constants as c
 from coro.mysql.errors import DatabaseError, InterfaceError, OperationalError, ProtocolError
 from coro.mysql.packets import Exchange, Framer, Need
@@ -27,6 +27,8 @@ _FIRST_READ: Final = 16 << 10  # bytes; most answers are small
 _NEXT_READ: Final = 64 << 10
 _PEER_CLOSED: Final = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 _OUT_OF_STEP: Final = (c.CR_SERVER_LOST, c.CR_SSL_CONNECTION_ERROR)
+# ER_SERVER_SHUTDOWN, ER_CONNECTION_KILLED, ER_SESSION_WAS_KILLED, ER_CLIENT_INTERACTION_TIMEOUT: the session has ended
+_ENDED: Final = (1053, 1927, 3169, 4031)
 
 
 class Channel:
@@ -41,15 +43,13 @@ class Channel:
         self.framer = Framer()
         self.closed = False
         self.holder: object = None
+        self.interrupted = False  # in the middle of an exchange, by cancellation
+        self.lingers = False  # when interrupted, keep the stream open until `abort`, and so the session and its id
         self._busy = False
         self._ahead = b""
 
     def perform(
-        self,
-        exchange: Exchange[T],
-        *,
-        by: object = None,
-        tls: tuple[ssl.SSLContext, str] | None = None,
+        self, exchange: Exchange[T], *, by: object = None, tls: tuple[ssl.SSLContext, str] | None = None
     ) -> Coro[T]:
         """Does what an exchange asks for, to its end; its result. Suspends.
 
@@ -65,7 +65,7 @@ class Channel:
             raise BusyError(f"the connection to {self.peer} still has rows to give: read or close {self.holder!r}")
         stream, framer = self.stream, self.framer
         self._busy = True
-        in_step = False
+        in_step = sent = False
         limit = _FIRST_READ
         try:
             while True:
@@ -80,6 +80,7 @@ class Channel:
                     assert tls is not None
                     yield from self._start_tls(*tls)
                 else:
+                    sent = True
                     yield from stream.write(self._ahead + step if self._ahead else step)
                     self._ahead = b""
         except StopIteration as stop:
@@ -87,21 +88,23 @@ class Channel:
             result: T = stop.value
             return result
         except ProtocolError as error:
-            error.peer = self.peer
-            raise self._farewell() or error from None
+            raise self._about(self._farewell() or error, sent) from None
         except DatabaseError as error:
-            in_step = error.code not in _OUT_OF_STEP
-            error.peer = self.peer
+            in_step = error.code not in _OUT_OF_STEP + _ENDED
+            self._about(error, sent and not in_step)
             raise
         except OSError as error:
             if isinstance(error, _PEER_CLOSED):  # it may have said why, and closed while we were sending
                 with suppress(OSError):
                     framer.feed((yield from stream.read()))
-            raise self._farewell() or self._lost(reason(error)) from error
+            raise self._about(self._farewell() or self._lost(reason(error)), sent) from error
+        except (Cancelled, GeneratorExit):
+            self.interrupted = True
+            raise
         finally:
             self._busy = False
             if not in_step:
-                self.abort()
+                self.give_up()
 
     def send_ahead(self, command: bytes) -> None:
         """Sends a command that has no answer, with the next one that has. Does not suspend."""
@@ -113,7 +116,7 @@ class Channel:
         A server that says something while it is not asked is saying farewell: it was shut down, or the
         session was killed or idle for too long. So is one whose end of the connection is closed.
         """
-        if self.closed:
+        if self.stream.closed:
             return False
         try:
             socket.socket.recv(self.stream.socket.sock, 1, socket.MSG_PEEK)  # below TLS, if there is any
@@ -129,6 +132,12 @@ class Channel:
             with suppress(OSError, ProtocolError):
                 self.stream.socket.sock.send(self.framer.command(bytes((c.COM_QUIT,))))
         self.abort()
+
+    def give_up(self) -> None:
+        """Closes the channel for further use, and the socket unless it lingers. Can be repeated."""
+        self.closed = True
+        if not (self.interrupted and self.lingers):
+            self.stream.close()
 
     def abort(self) -> None:
         """Closes the socket. The server notices, and rolls back what is open. Can be repeated."""
@@ -146,12 +155,15 @@ class Channel:
         payload = self.framer.farewell()
         if payload[:1] != ERR:
             return None
-        error = parse_err(payload)
+        return parse_err(payload)
+
+    def _about(self, error: DatabaseError, unknown: bool) -> DatabaseError:
         error.peer = self.peer
+        error.outcome_unknown = unknown
         return error
 
     def _lost(self, why: str) -> OperationalError:
-        return OperationalError(f"lost the connection ({why})", c.CR_SERVER_LOST, "08S01", self.peer)
+        return OperationalError(f"lost the connection ({why})", c.CR_SERVER_LOST, "08S01")
 
 
 def reason(error: OSError) -> str:

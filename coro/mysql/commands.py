@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from struct import Struct
-from typing import Final
+from typing import Any, Final
 
 from coro.mysql import constants as c
 from coro.mysql.columns import Column, parse_column
@@ -36,6 +36,8 @@ _STATEMENT: Final = Struct("<BI")
 
 # Servers tell at login neither which collation they prefer for utf8mb4 nor, all of them, whether they autocommit
 _SETTINGS: Final = "SET NAMES utf8mb4, autocommit = 1"
+# Servers do not tell of what sets a variable in passing, takes a lock, opens a table, is for the next transaction
+_UNTOLD: Final = (":=", "INTO @", "GET_LOCK", "LOCK TABLE", "READ LOCK", "HANDLER", "SET TRANSACTION")
 _TRACKING: Final = ", session_track_state_change = 1"
 
 
@@ -48,6 +50,14 @@ class Result:
     affected_rows: int = 0
     last_insert_id: int = 0
     warnings: int = 0
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows, each as a dict from column name to value. ProgrammingError when two columns have one name."""
+        names = [column.name for column in self.columns]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ProgrammingError(f"two columns are called {twice!r}: give one another name, with AS")
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 @dataclass(slots=True)
@@ -95,13 +105,19 @@ class CommandPhase:
 
     def query(self, sql: str) -> Exchange[list[Result]]:
         """Runs SQL that has no parameters (text protocol)."""
-        yield self.framer.command(bytes((c.COM_QUERY,)) + _encoded(sql))
+        yield self._text(c.COM_QUERY, sql)
         return (yield from self._results())
+
+    def control(self, sql: str) -> Exchange[None]:
+        """Runs a statement that begins or ends a transaction: MySQL calls that a change of the session's state."""
+        changed = self.session_changed
+        yield from self.query(sql)
+        self.session_changed = changed
 
     def prepare(self, sql: str) -> Exchange[Statement]:
         """Prepares a statement; `?` stands for a parameter."""
         framer = self.framer
-        yield framer.command(bytes((c.COM_STMT_PREPARE,)) + _encoded(sql))
+        yield self._text(c.COM_STMT_PREPARE, sql)
         payload = yield from framer.packet()
         if payload[:1] == ERR:
             raise parse_err(payload)
@@ -123,7 +139,7 @@ class CommandPhase:
 
     def begin_query(self, sql: str) -> Exchange[Answer]:
         """As `query`, up to the first row."""
-        yield self.framer.command(bytes((c.COM_QUERY,)) + _encoded(sql))
+        yield self._text(c.COM_QUERY, sql)
         return (yield from self._begun(None))
 
     def begin(self, statement: Statement, parameters: Sequence[Parameter]) -> Exchange[Answer]:
@@ -194,6 +210,12 @@ class CommandPhase:
         yield self.framer.command(bytes((c.COM_RESET_CONNECTION,)))
         self._note(expect_ok((yield from self.framer.packet())))
         yield from self.settle()
+
+    def _text(self, command: int, sql: str) -> bytes:
+        text = sql.upper()
+        if any(word in text for word in _UNTOLD):
+            self.session_changed = True
+        return self.framer.command(bytes((command,)) + _encoded(sql))
 
     def _execution(self, statement: Statement, parameters: Sequence[Parameter], cursor_type: int) -> bytes:
         head = _EXECUTE.pack(c.COM_STMT_EXECUTE, statement.id, cursor_type, 1)

@@ -10,16 +10,16 @@ recently used ones make room. Parameters never become part of the SQL.
 from __future__ import annotations
 
 import abc
+import enum
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from coro.mysql import constants as c
 from coro.mysql.bulk import MultiRowInsert
 from coro.mysql.channel import Channel
 from coro.mysql.commands import CommandPhase, Result, Statement
-from coro.mysql.errors import DatabaseError, Error, OperationalError, ProgrammingError
+from coro.mysql.errors import DatabaseError, Error, ProgrammingError
 from coro.mysql.handshake import Session
 from coro.mysql.parameters import Parameter
 from coro.mysql.rows import Row
@@ -30,6 +30,15 @@ T = TypeVar("T")
 
 STATEMENT_CACHE_SIZE: Final = 64  # prepared statements that one connection keeps
 _FORGET_STATEMENT: Final = (1243, 1615)  # ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE
+
+
+class Isolation(enum.Enum):
+    """What a transaction sees of others; the servers' default is REPEATABLE READ."""
+
+    READ_UNCOMMITTED = "READ UNCOMMITTED"
+    READ_COMMITTED = "READ COMMITTED"
+    REPEATABLE_READ = "REPEATABLE READ"
+    SERIALIZABLE = "SERIALIZABLE"
 
 
 class Queries(abc.ABC):
@@ -51,6 +60,13 @@ class Queries(abc.ABC):
     def fetch_all(self, sql: str, *parameters: Parameter) -> Coro[list[Row]]:
         """Runs one statement; the rows of its first result. Suspends. As `results`."""
         return (yield from self.results(sql, *parameters))[0].rows
+
+    def fetch_dicts(self, sql: str, *parameters: Parameter) -> Coro[list[dict[str, Any]]]:
+        """Runs one statement; the rows of its first result, as dicts by column name. Suspends. As `results`.
+
+        ProgrammingError when two columns have one name.
+        """
+        return (yield from self.results(sql, *parameters))[0].dicts()
 
     def fetch_one(self, sql: str, *parameters: Parameter) -> Coro[Row | None]:
         """Runs one statement; the first row, or None. Suspends. As `results`."""
@@ -150,16 +166,21 @@ class Connection(Queries):
                 self._discard(statement)
         return total
 
-    def transaction(self, body: Callable[[Connection], Coro[T]]) -> Coro[T]:
+    def transaction(
+        self, body: Callable[[Connection], Coro[T]], *, isolation: Isolation | None = None, read_only: bool = False
+    ) -> Coro[T]:
         """Runs `body(connection)` in a transaction; its result. Suspends. Commits when it returns, else rolls
         back.
 
         Raises what the body raises, and as `results`. When the connection is lost during COMMIT nobody can
-        tell whether it took place: the error (2013) says so.
+        tell whether it took place: the error says so, and has `outcome_unknown`.
         """
         if self.in_transaction:
             raise ProgrammingError("a transaction is open already: MySQL would commit it", peer=self.peer)
-        yield from self._perform(self._phase.query("START TRANSACTION"))
+        if isolation is not None:
+            yield from self._perform(self._phase.control(f"SET TRANSACTION ISOLATION LEVEL {isolation.value}"))
+        start = "START TRANSACTION READ ONLY" if read_only else "START TRANSACTION"
+        yield from self._perform(self._phase.control(start))
         try:
             result = yield from body(self)
         except Exception:
@@ -168,19 +189,19 @@ class Connection(Queries):
                     yield from self.rollback()
             raise
         except BaseException:
-            self.abort()
+            self._channel.give_up()
             raise
         try:
-            yield from self._perform(self._phase.query("COMMIT"))
-        except OperationalError as error:
-            if error.code == c.CR_SERVER_LOST:
+            yield from self._perform(self._phase.control("COMMIT"))
+        except DatabaseError as error:
+            if error.outcome_unknown:
                 error.message += " during COMMIT: whether the transaction took place is unknown"
             raise
         return result
 
     def rollback(self) -> Coro[None]:
         """Undoes what the open transaction did, if there is one. Suspends. As `results`."""
-        yield from self._perform(self._phase.query("ROLLBACK"))
+        yield from self._perform(self._phase.control("ROLLBACK"))
 
     def ping(self) -> Coro[None]:
         """Asks the server for a sign of life. Suspends. OperationalError 2013 when there is none."""
@@ -206,9 +227,9 @@ class Connection(Queries):
 
     @property
     def session_changed(self) -> bool:
-        """Whether the server has told, since login or `reset`, of session state that `reset` would undo: variables,
-        the default database, temporary tables. They do not tell of locks (GET_LOCK, LOCK TABLES), of
-        `SELECT @a := 1`, nor of SET TRANSACTION.
+        """Whether there may be, since login or `reset`, session state that `reset` would undo: variables, the default
+        database, temporary tables, of which servers tell; locks (GET_LOCK, LOCK TABLES), `SELECT @a := 1`, `HANDLER`,
+        SET TRANSACTION, of which only the text of the statement tells.
         """
         return self._phase.session_changed
 
@@ -218,7 +239,21 @@ class Connection(Queries):
 
     def is_usable(self) -> bool:
         """Whether the connection is open, and the server silent, as it is while it waits. Does not suspend."""
+        return not self.closed and self._channel.is_silent()
+
+    def is_silent(self) -> bool:
+        """Whether the socket is open, and the server has neither said anything nor closed it. Does not suspend."""
         return self._channel.is_silent()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was closed by a cancellation, in the middle of a statement."""
+        return self._channel.interrupted
+
+    def linger(self) -> None:
+        """From now on: when a statement is interrupted, leave the socket open until `abort`. So the server keeps
+        the session, and its id cannot become another's."""
+        self._channel.lingers = True
 
     def close(self) -> None:
         """Ends the session: says so to the server, without waiting, closes the socket. Can be repeated."""

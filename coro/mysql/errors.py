@@ -27,7 +27,11 @@ class Error(CoroError):
     """Base of all errors of this package: a message, the number `code`, and the `sqlstate`.
 
     `peer` tells which server it was ("host:port" or the path of the socket) where one is concerned.
+    `outcome_unknown`: the statement had been sent, and the connection ended before its answer had come: it may have
+    been carried out, or not. (A timeout or a cancellation in the middle of a statement means the same.)
     """
+
+    outcome_unknown = False
 
     def __init__(self, message: str, code: int = 0, sqlstate: str = "HY000", peer: str = "") -> None:
         super().__init__(message, code, sqlstate, peer)

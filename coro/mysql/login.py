@@ -1,4 +1,4 @@
-"""From a URL to a session: connects to a server, with TLS as it is asked for, and logs in.
+"""From a target to a session: connects to a server, with TLS as it is asked for, and logs in.
 
 Source: "Connection Phase" in the client/server protocol manual; the `--ssl-mode` option of MySQL's programs.
 """
@@ -14,24 +14,17 @@ from coro.mysql.channel import Channel, reason
 from coro.mysql.connection import Connection
 from coro.mysql.errors import InterfaceError, OperationalError
 from coro.mysql.handshake import Login, Tls, login
-from coro.mysql.url import Target, TlsMode, parse_url
+from coro.mysql.url import Target, TlsMode
 from coro.net import Stream, connect_unix
 from coro.net import connect as connect_tcp
 from coro.task import Coro
 
 
-def connect(url: str) -> Coro[Connection]:
-    """Connects to the server of a `mysql://` URL (see `coro.mysql.url`) and logs in. Suspends.
-
-    Raises OperationalError (2003: no connection can be made; 1045: access denied; ...), InterfaceError for a
-    bad URL.
-    """
-    target = parse_url(url)
-    return (yield from connect_to(target, tls_context(target)))
-
-
 def connect_to(target: Target, context: ssl.SSLContext | None) -> Coro[Connection]:
-    """As `connect`, with the URL taken apart and the TLS context made. Suspends."""
+    """A new session, with the settings that all of them have. Suspends.
+
+    Raises OperationalError (2003: no connection can be made; 1045: access denied; ...).
+    """
     try:
         if target.socket:
             stream = yield from connect_unix(target.socket)

@@ -11,6 +11,7 @@ round trip each, and the server more, but the connection is free in between, and
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from typing import Self
 
 from coro.mysql.channel import Channel
@@ -35,6 +36,7 @@ class RowStream(abc.ABC):
         self._phase = phase
         self._answer = answer
         self._sql = sql
+        self.on_close: Callable[[], None] | None = None  # called once, by `close`
 
     @property
     def ended(self) -> bool:
@@ -45,9 +47,15 @@ class RowStream(abc.ABC):
     def read(self) -> Coro[list[Row]]:
         """The next rows, at least one; none at the end. Suspends. Raises as `Queries.results`."""
 
-    @abc.abstractmethod
     def close(self) -> None:
         """Lets go of the rows that were not read. Does not suspend; can be repeated."""
+        self._let_go()
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close()
+
+    @abc.abstractmethod
+    def _let_go(self) -> None: ...
 
     def __enter__(self) -> Self:
         return self
@@ -78,9 +86,9 @@ class AnswerRows(RowStream):
             if self.ended:
                 self._channel.holder = None
 
-    def close(self) -> None:
+    def _let_go(self) -> None:
         if not self._answer.ended:
-            self._channel.abort()
+            self._channel.give_up()
         self._answer.ended = True
         self._answer.rows.clear()
 
@@ -98,13 +106,13 @@ class CursorRows(RowStream):
         try:
             rows = yield from self._channel.perform(self._phase.fetch(self._answer, self._fetch_size))
         except DatabaseError:
-            self.close()
+            self._let_go()
             raise
         if self._answer.ended:
             self._discard()
         return rows
 
-    def close(self) -> None:
+    def _let_go(self) -> None:
         if not self._answer.ended:
             self._answer.ended = True
             self._discard()

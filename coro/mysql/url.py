@@ -1,9 +1,11 @@
 """Where a server is and how to log in, written as a URL.
 
     mysql://user:password@host:port/database?tls=verify-identity&ca=/etc/ssl/company.pem
+    mysql://user:password@host1:port,host2:port/database
     mysql://user@/database?socket=/run/mysqld/mysqld.sock
 
-The parts are percent-encoded. Left out, the host is 127.0.0.1, the port 3306, the user root. Parameters:
+Of several servers, the first that can be had is used (see `coro.mysql.servers`). The parts are percent-encoded. Left
+out, the host is 127.0.0.1, the port 3306, the user root. Parameters:
 
     tls          disabled, preferred, required, verify-ca or verify-identity, which mean what they mean to the
                  programs of MySQL; `preferred` unless said otherwise, `verify-identity` when `ca` is given
@@ -20,6 +22,7 @@ the server's RSA key.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -101,6 +104,25 @@ def parse_url(url: str) -> Target:
     if options:
         raise InterfaceError(f"bad MySQL URL: unknown parameter {next(iter(options))!r}")
     return target
+
+
+_AUTHORITY: Final = re.compile(r"(mysql://(?:[^/?#]*@)?)([^/?#@]*)(.*)", re.DOTALL)
+
+
+def parse_servers(url: str) -> tuple[Target, ...]:
+    """As `parse_url`, for a URL that may name several servers: what it says of each, in their order."""
+    match = _AUTHORITY.fullmatch(url)
+    if match is None or "," not in match[2]:
+        return (parse_url(url),)
+    head, hosts, tail = match.groups()
+    if "" in hosts.split(","):
+        raise InterfaceError("bad MySQL URL: a server between two commas has no name")
+    targets = tuple(parse_url(f"{head}{host}{tail}") for host in hosts.split(","))
+    if targets[0].socket:
+        raise InterfaceError("bad MySQL URL: it names several servers, and one socket")
+    if len(set(targets)) < len(targets):
+        raise InterfaceError("bad MySQL URL: a server is named twice")
+    return targets
 
 
 def _options(query: str) -> dict[str, str]:
