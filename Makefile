@@ -3,7 +3,7 @@
 #
 #   make run          start the upload app and say where to click    make run ARGS='--port 9000'
 #   make test         ruff, mypy --strict, pytest                    make test ARGS='tests/test_layers.py'
-#   make test-mysql   the tests that need MySQL 9, on a real one
+#   make test-mysql   the tests that need MySQL 9 or MariaDB 11, on real ones
 #   make test-others  pytest on every other CPython >= 3.11 found on this machine
 #   make test-selectors  the kernel and HTTP, with every loop waiting in poll(2), then in select(2)
 #   make test-all     all of these tests
@@ -16,7 +16,7 @@ BIN = .venv/bin
 # One worker a core; a worker that has nothing left takes over tests of the others.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: run test test-env services mysql9 test-mysql test-others test-selectors test-all bench soak clean
+.PHONY: run test test-env services mysql9 mariadb11 test-mysql test-others test-selectors test-all bench soak clean
 
 run:
 	@scripts/venv .venv ''
@@ -34,11 +34,11 @@ test: test-env
 	$(PYTEST) $(ARGS)
 
 # Exits with 75 (EX_TEMPFAIL) when the packages cannot be had: .ci/run tells that apart from a fault.
-mysql9: test-env
-	@$(BIN)/python scripts/mysql9.py
+mysql9 mariadb11: test-env
+	@$(BIN)/python scripts/newest_sql.py $@
 
-test-mysql: mysql9
-	$(PYTEST) -m mysql9 $(ARGS)
+test-mysql: mysql9 mariadb11
+	$(PYTEST) -m 'mysql9 or mariadb11' $(ARGS)
 
 test-others: test-env
 	@scripts/test-others -n auto --dist worksteal $(ARGS)

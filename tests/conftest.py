@@ -4,8 +4,8 @@ A shared server starts when the first test asks for it, once per pytest-xdist wo
 or reconfigures a server takes one of its own (`own_...`). A server that is not installed is a failure, with
 one line that says what to do, never a skip.
 
-`..._database` is the URL of an empty place for this test alone. What is called `sql_...` runs the test twice,
-against MariaDB and against MySQL 9 (the latter only in `make test-mysql`).
+`..._database` is the URL of an empty place for this test alone. What is called `sql_...` runs the test three times,
+against Debian's MariaDB, MySQL 9 and MariaDB 11 (the latter two only in `make test-mysql`).
 """
 
 from __future__ import annotations
@@ -18,15 +18,23 @@ from typing import TypeVar
 
 import pytest
 
-from tests.services import MariaDBServer, MissingServer, MySQL9Server, RedisServer, Server, SQLServer
+from tests.services import MariaDB11Server, MariaDBServer, MissingServer, MySQL9Server, RedisServer, Server, SQLServer
 
 S = TypeVar("S", bound=Server)
 
 if "CORO_TEST_SELECTOR" in os.environ:  # `make test-selectors`: every loop of the tests waits in this one
     selectors.DefaultSelector = getattr(selectors, os.environ["CORO_TEST_SELECTOR"])  # type: ignore[misc]
 
-SQL_SERVERS = {"mariadb": MariaDBServer, "mysql9": MySQL9Server}
-BOTH = [pytest.param("mariadb"), pytest.param("mysql9", marks=pytest.mark.mysql9)]
+SQL_SERVERS: dict[str, Callable[..., SQLServer]] = {
+    "mariadb": MariaDBServer,
+    "mysql9": MySQL9Server,
+    "mariadb11": MariaDB11Server,
+}
+ALL_SQL = [
+    pytest.param("mariadb"),
+    pytest.param("mysql9", marks=pytest.mark.mysql9),
+    pytest.param("mariadb11", marks=pytest.mark.mariadb11),
+]
 
 
 def _started(stack: ExitStack, server: S) -> S:
@@ -77,16 +85,22 @@ def mysql9(servers: ExitStack) -> MySQL9Server:
     return _started(servers, MySQL9Server())
 
 
-@pytest.fixture(scope="session", params=BOTH)
+@pytest.fixture(scope="session")
+def mariadb11(servers: ExitStack) -> MariaDB11Server:
+    """The shared MariaDB 11. A test that uses it is marked with `pytest.mark.mariadb11`."""
+    return _started(servers, MariaDB11Server())
+
+
+@pytest.fixture(scope="session", params=ALL_SQL)
 def sql_server(request: pytest.FixtureRequest) -> SQLServer:
-    """The shared MariaDB, then the shared MySQL 9."""
+    """The shared server of each kind in turn."""
     server: SQLServer = request.getfixturevalue(request.param)
     return server
 
 
 @pytest.fixture
 def sql_database(sql_server: SQLServer) -> Iterator[str]:
-    """The URL of a new empty database in the shared MariaDB, then in the shared MySQL 9."""
+    """The URL of a new empty database in the shared server of each kind in turn."""
     with sql_server.database() as name:
         yield sql_server.url(name)
 
@@ -105,8 +119,8 @@ def own_mariadb() -> Iterator[Callable[..., MariaDBServer]]:
         yield lambda *options: _started(stack, MariaDBServer(*options))
 
 
-@pytest.fixture(params=BOTH)
+@pytest.fixture(params=ALL_SQL)
 def own_sql_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., SQLServer]]:
-    """Starts a MariaDB, then a MySQL 9, for this test alone, with the given command-line options."""
+    """Starts a server of each kind in turn, for this test alone, with the given command-line options."""
     with ExitStack() as stack:
         yield lambda *options: _started(stack, SQL_SERVERS[request.param](*options))

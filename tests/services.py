@@ -429,21 +429,39 @@ class MariaDBServer(SQLServer):
 
 
 class MySQL9Server(SQLServer):
-    """MySQL 9, from where `make mysql9` put it."""
+    """MySQL 9, from where `make mysql9` put it, with the login plugin for Unix sockets loaded."""
 
     name = "mysqld"
 
-    def _program(self) -> str:
-        launcher = CHECKOUT / ".cache" / "mysql9" / "mysqld"
-        if not launcher.exists():
-            raise MissingServer("MySQL 9 is not there: run `make mysql9`")
-        return str(launcher)
-
     def _initialize(self) -> Sequence[str]:
-        return [self._program(), "--initialize-insecure", *self._data()]
+        return [_downloaded("mysql9"), "--initialize-insecure", *self._data()]
 
     def _command(self) -> Sequence[str]:
-        return [self._program(), *self._settings(), "--mysqlx=OFF", "--secure-file-priv=NULL", *self.options]
+        settings = [*self._settings(), "--mysqlx=OFF", "--secure-file-priv=NULL"]
+        return [_downloaded("mysql9"), *settings, "--plugin-load-add=auth_socket=auth_socket.so", *self.options]
+
+
+class MariaDB11Server(SQLServer):
+    """MariaDB 11, from where `make mariadb11` put it, with its newer login plugins loaded."""
+
+    name = "mariadb11"
+
+    def _initialize(self) -> Sequence[str]:
+        server = _downloaded("mariadb11")
+        bootstrap = 'mkdir data && exec "$0" --bootstrap "$@" <"$(dirname "$0")/bootstrap.sql"'
+        return ["/bin/sh", "-c", bootstrap, server, *self._data()]
+
+    def _command(self) -> Sequence[str]:
+        plugins = [f"--plugin-load-add={name}" for name in ("auth_ed25519", "auth_parsec", "auth_mysql_sha2")]
+        return [_downloaded("mariadb11"), *self._settings(), *plugins, *self.options]
+
+
+def _downloaded(name: str) -> str:
+    """The launcher of a server that comes from outside Debian's stable release."""
+    launcher = CHECKOUT / ".cache" / name / "server"
+    if not launcher.exists():
+        raise MissingServer(f"{name} is not there: run `make {name}`")
+    return str(launcher)
 
 
 def _login(user: str, password: str) -> str:

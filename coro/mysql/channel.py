@@ -169,7 +169,8 @@ class Channel:
 def reason(error: OSError) -> str:
     """What went wrong, in the words that a message is made of."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the server's certificate does not pass: {error.verify_message}"
+        message = f"the server's certificate does not pass: {error.verify_message}"
+        return message + "; name who signed it with ca=FILE in the URL, or encrypt only, with tls=required"
     if isinstance(error, ssl.SSLError) or not error.errno or error.errno < 0:
         return str(error.strerror or error)
     return os.strerror(error.errno)

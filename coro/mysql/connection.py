@@ -14,13 +14,14 @@ import enum
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from coro.mysql.bulk import MultiRowInsert
 from coro.mysql.channel import Channel
 from coro.mysql.commands import CommandPhase, Result, Statement
 from coro.mysql.errors import DatabaseError, Error, ProgrammingError
-from coro.mysql.handshake import Session
+from coro.mysql.handshake import Session, change_user
 from coro.mysql.parameters import Parameter
 from coro.mysql.rows import Row
 from coro.mysql.streaming import AnswerRows, CursorRows, RowStream
@@ -84,8 +85,9 @@ class Connection(Queries):
 
     def __init__(self, channel: Channel, session: Session) -> None:
         self.peer = channel.peer
-        self.id = session.connection_id  # as SHOW PROCESSLIST and KILL have it
-        self.server_version = session.server_version
+        self.id = session.greeting.connection_id  # as SHOW PROCESSLIST and KILL have it
+        self.server_version = session.greeting.server_version
+        self._session = session
         self._channel = channel
         self._perform = channel.perform
         self._phase = CommandPhase(channel.framer, session.capabilities, session.status)
@@ -217,6 +219,20 @@ class Connection(Queries):
         """
         self._statements.clear()
         yield from self._perform(self._phase.reset())
+
+    def change_user(self, user: str, password: str = "", database: str = "") -> Coro[None]:
+        """Makes the session new, as `reset` does, and another user's. Suspends. As `results`.
+
+        Whatever goes wrong closes the connection; 1045 says that the server refuses the user.
+        """
+        who = replace(self._session.who, user=user, password=password, database=database, further_passwords=())
+        self._statements.clear()
+        try:
+            self._phase.status = yield from self._perform(change_user(self._channel.framer, who, self._session))
+            yield from self.settle()
+        except DatabaseError:
+            self.abort()
+            raise
 
     # --- State -------------------------------------------------------------------
 

@@ -5,20 +5,23 @@
     client: HandshakeResponse41                user, database, answer to the challenge
     server: AuthSwitchRequest                  another plugin, another challenge; may come several times
     server: AuthMoreData  <->  client: data    as the plugin has it
+    server: AuthNextFactor                     another plugin, for the account's second or third password
     server: OK or ERR
 
 What is told before TLS starts is the server's greeting and our wish for TLS, nothing else; whatever the
 server sent in the clear behind its greeting is refused, so that nobody can slip something in under the
 encryption. The text of the connection is utf8mb4 from its first byte on.
 
-Source: "Connection Phase" in the client/server protocol manual.
+COM_CHANGE_USER logs in again as somebody else, from the answer to a challenge on.
+
+Source: "Connection Phase" and "COM_CHANGE_USER" in the client/server protocol manual.
 """
 
 from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -26,7 +29,7 @@ from coro.mysql import constants as c
 from coro.mysql.auth import PLUGINS, Challenge
 from coro.mysql.errors import InterfaceError, NotSupportedError, OperationalError, ProtocolError
 from coro.mysql.packets import Exchange, Framer, Need, Payload, lenenc
-from coro.mysql.replies import EOF, ERR, OK, Outcome, expect_ok, parse_err
+from coro.mysql.replies import EOF, ERR, OK, expect_ok, parse_err
 
 _REQUIRED: Final = c.CLIENT_PROTOCOL_41 | c.CLIENT_SECURE_CONNECTION
 _WANTED: Final = (
@@ -42,8 +45,13 @@ _WANTED: Final = (
     | c.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
     | c.CLIENT_SESSION_TRACK
     | c.CLIENT_DEPRECATE_EOF
+    | c.CLIENT_MULTI_FACTOR_AUTHENTICATION
 )
 _AUTH_MORE_DATA: Final = b"\x01"
+_AUTH_NEXT_FACTOR: Final = b"\x02"
+# A plugin may be the first one, before the server has asked for it, if it can use the greeting's challenge, and if
+# what it answers is of no use to anybody else.
+_FIRST_PLUGINS: Final = ("mysql_native_password", "caching_sha2_password")
 _Running = Generator[bytes, bytes, None]  # a plugin at work
 _MAX_ROUNDS: Final = 32  # packets that the server may send between its greeting and its verdict
 
@@ -67,6 +75,8 @@ class Login:
     private: bool = False  # the channel, once TLS was started if it is wanted, may carry the password itself
     public_key: bytes | None = None
     allow_public_key_retrieval: bool = False
+    allow_cleartext: bool = False
+    further_passwords: tuple[str, ...] = field(default=(), repr=False)  # of multi-factor accounts
     attributes: dict[str, str] = field(default_factory=dict)
 
 
@@ -85,8 +95,8 @@ class Greeting:
 class Session:
     """What a login has agreed on."""
 
-    server_version: str
-    connection_id: int
+    greeting: Greeting
+    who: Login
     capabilities: int
     encrypted: bool
     status: int
@@ -137,19 +147,38 @@ def login(framer: Framer, who: Login) -> Exchange[Session]:
         yield framer.frame(_response_head(capabilities, framer.limit))
         yield Need.TLS
     elif who.tls is Tls.MUST:
-        raise OperationalError("the server offers no TLS, and TLS is required", c.CR_SSL_CONNECTION_ERROR)
-    outcome = yield from _authenticate(framer, who, greeting, capabilities, encrypted)
-    return Session(greeting.server_version, greeting.connection_id, capabilities, encrypted, outcome.status)
+        message = "the server offers no TLS, and it is required; tls=disabled in the URL goes without"
+        raise OperationalError(message, c.CR_SSL_CONNECTION_ERROR)
+
+    def first(plugin_name: str, answer: bytes) -> bytes:
+        return framer.frame(_response(who, capabilities, plugin_name, answer, framer.limit))
+
+    status = yield from _authenticate(framer, who, greeting, encrypted, first)
+    return Session(greeting, who, capabilities, encrypted, status)
+
+
+def change_user(framer: Framer, who: Login, session: Session) -> Exchange[int]:
+    """Makes the session new, and one of `who`; the status flags. Raises as `login`, and is in step afterwards.
+
+    A server that refuses ends the session.
+    """
+
+    def first(plugin_name: str, answer: bytes) -> bytes:
+        return framer.command(_change_user(who, session.capabilities, plugin_name, answer))
+
+    return (yield from _authenticate(framer, who, session.greeting, session.encrypted, first))
 
 
 def _authenticate(
-    framer: Framer, who: Login, greeting: Greeting, capabilities: int, encrypted: bool
-) -> Exchange[Outcome]:
-    """Sends HandshakeResponse41 and follows the server's plugins until it has decided."""
-    plugin_name = greeting.plugin if greeting.plugin in PLUGINS else "mysql_native_password"
-    first = _start(who, plugin_name, greeting.nonce, encrypted)
-    yield framer.frame(_response(who, capabilities, plugin_name, next(first), framer.limit))
-    plugin: _Running | None = first
+    framer: Framer, who: Login, greeting: Greeting, encrypted: bool, first: Callable[[str, bytes], bytes]
+) -> Exchange[int]:
+    """Sends `first(plugin name, answer)` and follows the server's plugins until it has decided; the status flags."""
+    plugin_name = greeting.plugin if greeting.plugin in _FIRST_PLUGINS else _FIRST_PLUGINS[0]
+    passwords = iter((who.password, *who.further_passwords))
+    password = next(passwords)
+    starting = _start(who, password, plugin_name, greeting.nonce, encrypted)
+    yield first(plugin_name, next(starting))
+    plugin: _Running | None = starting
     unknown: list[str] = []
     for _ in range(_MAX_ROUNDS):
         payload = yield from framer.packet()
@@ -157,11 +186,13 @@ def _authenticate(
         if kind == ERR and unknown:
             raise _unknown_plugin(parse_err(payload).message, unknown)
         if kind in (OK, ERR):
-            return expect_ok(payload)
-        if kind == EOF:
+            return expect_ok(payload).status
+        if kind in (EOF, _AUTH_NEXT_FACTOR):
             plugin_name, nonce = _parse_auth_switch(payload)
+            if kind == _AUTH_NEXT_FACTOR:
+                password = next(passwords, "")
             if plugin_name in PLUGINS:
-                plugin = _start(who, plugin_name, nonce, encrypted)
+                plugin = _start(who, password, plugin_name, nonce, encrypted)
                 yield framer.frame(next(plugin))
             else:
                 plugin = None
@@ -176,10 +207,17 @@ def _authenticate(
     raise ProtocolError(f"the server has not decided on the login after {_MAX_ROUNDS} packets")
 
 
-def _start(who: Login, name: str, nonce: bytes, encrypted: bool) -> _Running:
-    private = who.private and (encrypted or who.tls is Tls.NO)
+def _start(who: Login, password: str, name: str, nonce: bytes, encrypted: bool) -> _Running:
     return PLUGINS[name](
-        Challenge(who.password.encode(), nonce, private, who.public_key, who.allow_public_key_retrieval)
+        Challenge(
+            password=password.encode(),
+            nonce=nonce,
+            private=who.private and (encrypted or who.tls is Tls.NO),
+            encrypted=encrypted,
+            allow_cleartext=who.allow_cleartext,
+            public_key=who.public_key,
+            allow_public_key_retrieval=who.allow_public_key_retrieval,
+        )
     )
 
 
@@ -228,10 +266,24 @@ def _response(who: Login, capabilities: int, plugin_name: str, answer: bytes, li
         parts.append(_zero_terminated(who.database))
     if capabilities & c.CLIENT_PLUGIN_AUTH:
         parts.append(_zero_terminated(plugin_name))
-    if capabilities & c.CLIENT_CONNECT_ATTRS:
-        pairs = (lenenc(key.encode()) + lenenc(value.encode()) for key, value in who.attributes.items())
-        parts.append(lenenc(b"".join(pairs)))
+    parts.append(_attributes(who, capabilities))
     return b"".join(parts)
+
+
+def _change_user(who: Login, capabilities: int, plugin_name: str, answer: bytes) -> bytes:
+    """COM_CHANGE_USER."""
+    parts = [bytes((c.COM_CHANGE_USER,)), _zero_terminated(who.user), lenenc(answer), _zero_terminated(who.database)]
+    parts.append(c.UTF8MB4_GENERAL_CI.to_bytes(2, "little"))
+    if capabilities & c.CLIENT_PLUGIN_AUTH:
+        parts.append(_zero_terminated(plugin_name))
+    parts.append(_attributes(who, capabilities))
+    return b"".join(parts)
+
+
+def _attributes(who: Login, capabilities: int) -> bytes:
+    if not capabilities & c.CLIENT_CONNECT_ATTRS:
+        return b""
+    return lenenc(b"".join(lenenc(key.encode()) + lenenc(value.encode()) for key, value in who.attributes.items()))
 
 
 def _zero_terminated(text: str) -> bytes:

@@ -5,16 +5,18 @@ Source: "Connection Phase" in the client/server protocol manual; the `--ssl-mode
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import platform
 import ssl
+import sys
 
+from coro import __version__
 from coro.mysql import constants as c
 from coro.mysql.channel import Channel, reason
 from coro.mysql.connection import Connection
 from coro.mysql.errors import InterfaceError, OperationalError
 from coro.mysql.handshake import Login, Tls, login
-from coro.mysql.url import Target, TlsMode
+from coro.mysql.url import Target, TlsMode, is_this_machine
 from coro.net import Stream, connect_unix
 from coro.net import connect as connect_tcp
 from coro.task import Coro
@@ -69,22 +71,32 @@ def _login(target: Target, stream: Stream) -> Login:
         tls = Tls.NO
     else:
         tls = Tls.IF_OFFERED if target.tls is TlsMode.PREFERRED else Tls.MUST
-    private = bool(target.socket) or tls is Tls.MUST or (tls is Tls.IF_OFFERED and _is_loopback(stream))
+    here = not target.socket and is_this_machine(stream.socket.sock.getpeername()[0])
+    private = bool(target.socket) or tls is Tls.MUST or (tls is Tls.IF_OFFERED and here)
     return Login(
         user=target.user,
         password=target.password,
+        further_passwords=target.further_passwords,
         database=target.database,
         tls=tls,
         private=private,
         public_key=_read_public_key(target),
         allow_public_key_retrieval=target.allow_public_key_retrieval,
-        attributes={"_client_name": "coro", "_pid": str(os.getpid())},
+        allow_cleartext=target.allow_cleartext,
+        attributes=_attributes(),
     )
 
 
-def _is_loopback(stream: Stream) -> bool:
-    host = stream.socket.sock.getpeername()[0].partition("%")[0]
-    return ipaddress.ip_address(host).is_loopback
+def _attributes() -> dict[str, str]:
+    """What performance_schema.session_connect_attrs is to show, under the names that MySQL's programs use."""
+    return {
+        "program_name": os.path.basename(sys.argv[0]),
+        "_client_name": "coro",
+        "_client_version": __version__,
+        "_os": platform.system(),
+        "_platform": platform.machine(),
+        "_pid": str(os.getpid()),
+    }
 
 
 def _read_public_key(target: Target) -> bytes | None:

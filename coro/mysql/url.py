@@ -8,11 +8,14 @@ Of several servers, the first that can be had is used (see `coro.mysql.servers`)
 out, the host is 127.0.0.1, the port 3306, the user root. Parameters:
 
     tls          disabled, preferred, required, verify-ca or verify-identity, which mean what they mean to the
-                 programs of MySQL; `preferred` unless said otherwise, `verify-identity` when `ca` is given
+                 programs of MySQL; unless said otherwise, `verify-identity`, and for a server on this machine
+                 (localhost, 127.0.0.1, ::1) without a `ca`, `preferred`
     ca           file of the certificates that vouch for the server (PEM); without it, the system's
     socket       path of a Unix socket to connect to, instead of a host
+    password2    and password3: further passwords, of accounts that are asked for several
     public-key   file of the server's RSA key (PEM), for `caching_sha2_password` without TLS
     allow-public-key-retrieval    true: ask the server for that key, and trust what comes; false
+    allow-cleartext-password      true: let `mysql_clear_password` send the password unencrypted; false
 
 The password itself is sent, when the server must have it, only over a Unix socket or over TLS that is
 verified, that was asked for as `required`, or that stays on this machine; without TLS, only encrypted with
@@ -22,6 +25,7 @@ the server's RSA key.
 from __future__ import annotations
 
 import enum
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Final
@@ -52,12 +56,14 @@ class Target:
     port: int = DEFAULT_PORT
     user: str = DEFAULT_USER
     password: str = field(default="", repr=False)
+    further_passwords: tuple[str, ...] = field(default=(), repr=False)
     database: str = ""
     socket: str = ""
     tls: TlsMode = TlsMode.PREFERRED
     ca: str = ""
     public_key: str = ""
     allow_public_key_retrieval: bool = False
+    allow_cleartext: bool = False
 
     @property
     def peer(self) -> str:
@@ -88,18 +94,20 @@ def parse_url(url: str) -> Target:
         raise InterfaceError("bad MySQL URL: a database is one name; encode '/' in it as %2F, '#' as %23")
     options = _options(parts.query)
     ca = options.pop("ca", "")
-    retrieval = options.pop("allow-public-key-retrieval", "")
+    host = unquote(parts.hostname or "") or DEFAULT_HOST
     target = Target(
-        host=unquote(parts.hostname or "") or DEFAULT_HOST,
+        host=host,
         port=port,
         user=unquote(parts.username or "") or DEFAULT_USER,
         password=unquote(parts.password or ""),
+        further_passwords=_further_passwords(options),
         database=database,
         socket=options.pop("socket", ""),
-        tls=_tls_mode(options.pop("tls", ""), ca),
+        tls=_tls_mode(options.pop("tls", ""), ca, host),
         ca=ca,
         public_key=options.pop("public-key", ""),
-        allow_public_key_retrieval=_flag("allow-public-key-retrieval", retrieval),
+        allow_public_key_retrieval=_flag(options, "allow-public-key-retrieval"),
+        allow_cleartext=_flag(options, "allow-cleartext-password"),
     )
     if options:
         raise InterfaceError(f"bad MySQL URL: unknown parameter {next(iter(options))!r}")
@@ -136,10 +144,17 @@ def _options(query: str) -> dict[str, str]:
     return options
 
 
-def _tls_mode(text: str, ca: str) -> TlsMode:
+def _further_passwords(options: dict[str, str]) -> tuple[str, ...]:
+    second, third = options.pop("password2", None), options.pop("password3", None)
+    if second is None and third is not None:
+        raise InterfaceError("bad MySQL URL: password3 is given, and password2 is not")
+    return tuple(password for password in (second, third) if password is not None)
+
+
+def _tls_mode(text: str, ca: str, host: str) -> TlsMode:
     """A CA is given to be used: the modes that would not look at it become the one that does."""
     if not text:
-        return TlsMode.VERIFY_IDENTITY if ca else TlsMode.PREFERRED
+        return TlsMode.PREFERRED if is_this_machine(host) and not ca else TlsMode.VERIFY_IDENTITY
     try:
         mode = TlsMode(text)
     except ValueError:
@@ -152,7 +167,16 @@ def _tls_mode(text: str, ca: str) -> TlsMode:
     return mode
 
 
-def _flag(name: str, text: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether the host, a name or an address, is the machine itself."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _flag(options: dict[str, str], name: str) -> bool:
+    text = options.pop(name, "")
     if text in ("", "false"):
         return False
     if text == "true":

@@ -1,13 +1,15 @@
-"""Runs a test's body with a connection or a pool, and closes it afterwards."""
+"""Runs a test's body with a connection or a pool, and closes it afterwards; makes users."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import TypeVar
 
 import coro
 from coro import Coro
 from coro.mysql import Connection, Pool, connect
+from tests.services import SQLServer
 
 T = TypeVar("T")
 
@@ -43,3 +45,11 @@ def until(holds: Callable[[], bool]) -> Coro[None]:
     with coro.timeout(60):
         while not (yield from coro.to_thread(holds)):
             yield from coro.checkpoint()
+
+
+def create_user(server: SQLServer, password: str, how: str = "") -> str:
+    """A new user that may do nothing but log in."""
+    name = f"u{hashlib.sha256(password.encode() + how.encode()).hexdigest()[:12]}"
+    server.sql(f"DROP USER IF EXISTS {name}@'%'")
+    server.sql(f"CREATE USER {name}@'%' IDENTIFIED " + (how or f"BY '{password}'"))
+    return name

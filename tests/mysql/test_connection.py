@@ -25,9 +25,9 @@ from coro.mysql import (
 )
 from coro.mysql.channel import Channel
 from coro.mysql.connection import STATEMENT_CACHE_SIZE
-from coro.mysql.handshake import Session
+from coro.mysql.handshake import Login, Session, parse_greeting
 from tests.mysql.sessions import until, with_connection
-from tests.mysql.wire import AUTOCOMMIT, MODERN, err, packet
+from tests.mysql.wire import AUTOCOMMIT, MODERN, err, greeting, packet
 from tests.proxy import Proxy, through_proxy
 from tests.services import SQLServer
 
@@ -272,7 +272,8 @@ def with_fake(serve: Callable[[Stream], Coro[None]], body: Callable[[Connection]
     def both(group: TaskGroup) -> Coro[None]:
         listener = coro.listen("127.0.0.1", 0)
         channel = Channel((yield from coro.connect("127.0.0.1", listener.port)), "fake:3306")
-        connection = Connection(channel, Session("9.1.0-test", 7, MODERN, encrypted=False, status=AUTOCOMMIT))
+        session = Session(parse_greeting(greeting()), Login("anna"), MODERN, encrypted=False, status=AUTOCOMMIT)
+        connection = Connection(channel, session)
         stream = yield from listener.accept()
         group.spawn(serve(stream))
         yield from body(connection)

@@ -154,8 +154,8 @@ def test_the_response_says_who_and_where() -> None:
     assert (response.user, response.database) == (b"anna", b"shop")
     assert (response.plugin, response.answer) == (b"mysql_native_password", NATIVE)
     assert response.attributes == {b"_client_name": b"coro"}
-    assert session.connection_id == 7
-    assert session.server_version == "9.1.0-test"
+    assert session.greeting.connection_id == 7
+    assert session.greeting.server_version == "9.1.0-test"
     assert not session.encrypted
 
 
@@ -198,7 +198,7 @@ def test_a_zero_byte_in_a_name_is_refused() -> None:
 
 def test_the_password_is_in_no_repr() -> None:
     assert "secret" not in repr(WHO)
-    assert "secret" not in repr(Challenge(b"secret", bytes(20), True, None, False))
+    assert "secret" not in repr(Challenge(b"secret", bytes(20), True, True, False, None, False))
 
 
 # --- The verdict -----------------------------------------------------------------------
@@ -210,7 +210,7 @@ def test_a_refused_login_raises_the_servers_error() -> None:
     assert (caught.value.code, caught.value.sqlstate) == (1045, "28000")
 
 
-@pytest.mark.parametrize("payload", [b"", b"\x02", b"\x17abc", b"\xfb"])
+@pytest.mark.parametrize("payload", [b"", b"\x03", b"\x17abc", b"\xfb"])
 def test_a_reply_without_meaning_is_refused(payload: bytes) -> None:
     with pytest.raises(ProtocolError, match="has no meaning in a login"):
         conversation(WHO, greeting(), payload)
@@ -243,19 +243,21 @@ def test_the_server_may_switch_several_times() -> None:
 
 
 def test_a_plugin_that_is_not_known_is_passed_over_when_the_server_has_another() -> None:
-    switches = [auth_switch("client_ed25519"), auth_switch("mysql_native_password")]
+    switches = [auth_switch("dialog"), auth_switch("mysql_native_password")]
     _, nothing, answer = conversation(WHO, greeting(), *switches, ok())
     assert (nothing, answer) == (b"", NATIVE)
 
 
 def test_a_plugin_that_is_not_known_is_named_when_the_login_fails() -> None:
-    with pytest.raises(OperationalError, match="Access denied; the account logs in by client_ed25519"):
-        conversation(WHO, greeting(), auth_switch("client_ed25519"), err(1045, "Access denied", "28000"))
+    with pytest.raises(OperationalError, match="Access denied; the account logs in by dialog"):
+        conversation(WHO, greeting(), auth_switch("dialog"), err(1045, "Access denied", "28000"))
 
 
-def test_a_greeting_with_an_unknown_plugin_is_answered_with_the_native_one() -> None:
-    [response] = conversation(WHO, greeting(plugin="client_ed25519"), ok())
+@pytest.mark.parametrize("plugin", ["dialog", "mysql_clear_password", "sha256_password", "client_ed25519"])
+def test_a_plugin_that_cannot_be_the_first_waits_until_it_is_asked_for(plugin: str) -> None:
+    [response] = conversation(replace(WHO, private=True), greeting(plugin=plugin), ok())
     assert Response(response).plugin == b"mysql_native_password"
+    assert Response(response).answer == NATIVE
 
 
 def test_an_account_from_before_mysql_41_is_not_supported() -> None:
@@ -268,7 +270,7 @@ def test_an_account_from_before_mysql_41_is_not_supported() -> None:
     [
         [greeting(), b"\x01more"],
         [greeting(plugin="caching_sha2_password"), b"\x01\x03\x03"],
-        [greeting(), auth_switch("client_ed25519"), b"\x01\x04"],
+        [greeting(), auth_switch("dialog"), b"\x01\x04"],
         [greeting(), auth_switch("mysql_native_password", b"short")],
     ],
 )
@@ -285,7 +287,7 @@ def test_more_data_behind_the_end_of_an_authentication_is_refused() -> None:
 def test_a_plugin_that_was_switched_away_from_says_nothing_more() -> None:
     who = replace(WHO, private=True)
     with pytest.raises(ProtocolError, match="was over"):
-        conversation(who, greeting(plugin="caching_sha2_password"), auth_switch("client_ed25519"), b"\x01\x04")
+        conversation(who, greeting(plugin="caching_sha2_password"), auth_switch("dialog"), b"\x01\x04")
 
 
 # --- The password itself ----------------------------------------------------------------
@@ -363,7 +365,7 @@ def test_before_tls_nothing_goes_out_but_the_wish_for_it() -> None:
 
 
 def test_a_server_without_tls_is_left_when_tls_is_a_must() -> None:
-    with pytest.raises(OperationalError, match="offers no TLS") as caught:
+    with pytest.raises(OperationalError, match="offers no TLS, and it is required; tls=disabled") as caught:
         log_in(replace(WHO, tls=Tls.MUST), greeting())
     assert caught.value.code == 2026
 

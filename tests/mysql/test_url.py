@@ -9,7 +9,7 @@ from coro.mysql.url import Target, TlsMode, parse_url
 
 
 def test_every_part_has_its_place() -> None:
-    target = parse_url("mysql://anna:secret@db1:3307/shop")
+    target = parse_url("mysql://anna:secret@db1:3307/shop?tls=preferred")
     assert target == Target(host="db1", port=3307, user="anna", password="secret", database="shop")
     assert target.peer == "db1:3307"
 
@@ -37,7 +37,7 @@ def test_a_unix_socket_is_named_by_its_path() -> None:
 @pytest.mark.parametrize(
     ("query", "mode"),
     [
-        ("", TlsMode.PREFERRED),
+        ("", TlsMode.VERIFY_IDENTITY),
         ("?tls=disabled", TlsMode.DISABLED),
         ("?tls=preferred", TlsMode.PREFERRED),
         ("?tls=required", TlsMode.REQUIRED),
@@ -51,6 +51,30 @@ def test_a_unix_socket_is_named_by_its_path() -> None:
 )
 def test_the_tls_mode_is_as_asked_and_a_ca_is_used_when_given(query: str, mode: TlsMode) -> None:
     assert parse_url("mysql://db1/" + query).tls is mode
+
+
+@pytest.mark.parametrize("host", ["", "localhost", "LOCALHOST", "127.0.0.1", "127.1.2.3", "[::1]"])
+def test_a_server_on_this_machine_needs_no_certificate_unless_a_ca_is_given(host: str) -> None:
+    assert parse_url(f"mysql://{host}/").tls is TlsMode.PREFERRED
+    assert parse_url(f"mysql://{host}/?ca=/x.pem").tls is TlsMode.VERIFY_IDENTITY
+
+
+@pytest.mark.parametrize("host", ["db1", "localhost.example.com", "10.0.0.1", "128.0.0.1", "[::2]", "192.168.1.2"])
+def test_a_server_elsewhere_is_verified(host: str) -> None:
+    assert parse_url(f"mysql://{host}/").tls is TlsMode.VERIFY_IDENTITY
+
+
+def test_further_passwords_stand_in_their_order() -> None:
+    assert parse_url("mysql://anna:a@db1/?password3=c&password2=b").further_passwords == ("b", "c")
+    assert parse_url("mysql://anna:a@db1/?password2=").further_passwords == ("",)
+    assert "geheim" not in repr(parse_url("mysql://anna:a@db1/?password2=geheim"))
+    with pytest.raises(InterfaceError, match="password2 is not"):
+        parse_url("mysql://anna:a@db1/?password3=c")
+
+
+def test_a_password_in_the_clear_is_allowed_only_when_that_is_asked_for() -> None:
+    assert not parse_url("mysql://db1/").allow_cleartext
+    assert parse_url("mysql://db1/?allow-cleartext-password=true").allow_cleartext
 
 
 def test_the_servers_rsa_key_is_trusted_only_when_that_is_asked_for() -> None:

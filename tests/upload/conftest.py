@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import BOTH
+from tests.conftest import ALL_SQL
 from tests.services import RedisServer, SQLServer, scratch
 from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd
 
 Start = Callable[..., App]
 
 
-@pytest.fixture(scope="session", params=["sqlite", *BOTH])
+@pytest.fixture(scope="session", params=["sqlite", *ALL_SQL])
 def back_end_name(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name
@@ -32,7 +32,7 @@ def _back_end(request: pytest.FixtureRequest, name: str, stack: ExitStack) -> Ba
 
 @pytest.fixture
 def back_end(request: pytest.FixtureRequest, back_end_name: str) -> Iterator[BackEnd]:
-    """SQLite, then Redis with MariaDB (in `make test-mysql`, with MySQL 9): empty."""
+    """SQLite, then Redis with MariaDB (in `make test-mysql`, with MySQL 9 and MariaDB 11): empty."""
     with ExitStack() as stack:
         yield _back_end(request, back_end_name, stack)
 
