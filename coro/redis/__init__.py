@@ -1,6 +1,7 @@
 """Redis: `redis = Redis.from_url(url)`, then `yield from redis.get(name)`."""
 
 from coro.redis.client import Redis
+from coro.redis.cluster import RedisCluster
 from coro.redis.errors import (
     AskError,
     AuthenticationError,
@@ -52,6 +53,7 @@ __all__ = [
     "ReadOnlyError",
     "RedirectError",
     "Redis",
+    "RedisCluster",
     "RedisConnectionError",
     "RedisError",
     "ReplyError",

@@ -27,7 +27,7 @@ class Rule(NamedTuple):
 
 def command_name(args: Sequence[Argument]) -> bytes:
     """The name in capitals, with its subcommand where it is one of several: `GET`, `SCRIPT LOAD`."""
-    name = _word(args[0])
+    name = _word(args[0]) if args else b""
     if name in CONTAINERS and len(args) > 1:
         return name + b" " + _word(args[1])
     return name

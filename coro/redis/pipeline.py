@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from coro.redis.commands.base import Convert, S
 from coro.redis.commands.every import Commands
-from coro.redis.errors import ReplyError
+from coro.redis.errors import RedisError
 from coro.redis.replies import result
 from coro.redis.resp import Argument
 from coro.redis.routes import refusal, why_not_shared
@@ -42,7 +42,7 @@ class Queued(Generator[Request, Any, T]):
     def settle(self, reply: Any, decode: bool) -> Any:
         """Take the reply; what has become of it: the result, or the error that is raised in its place."""
         try:
-            self.failed = isinstance(reply, ReplyError)
+            self.failed = isinstance(reply, RedisError)
             self._outcome = reply if self.failed else result(reply, self.convert, decode)
         except ValueError as error:  # UnicodeDecodeError: it is this command's alone
             self.failed, self._outcome = True, error

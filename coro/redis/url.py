@@ -15,6 +15,7 @@ Specification: https://www.iana.org/assignments/uri-schemes/prov/redis and RFC 3
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
@@ -100,6 +101,16 @@ def parse_url(url: str) -> Settings:
         known = "db, name, ca, timeout and connect_timeout"
         raise ValueError(f"{', '.join(options)} in a Redis URL: the options are {known}")
     return settings
+
+
+def parse_urls(url: str) -> list[Settings]:
+    """The settings for each host of a URL that may name several, as in `redis://HOST:PORT,HOST:PORT`. ValueError."""
+    scheme, separator, rest = url.partition("://")
+    authority = re.match("[^/?#]*", rest)
+    assert authority is not None
+    login, at, hosts = authority[0].rpartition("@")
+    tail = rest[authority.end() :]
+    return [parse_url(f"{scheme}{separator}{login}{at}{host}{tail}") for host in hosts.split(",")]
 
 
 def _options(parts: SplitResult) -> dict[str, str]:
