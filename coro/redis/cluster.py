@@ -18,7 +18,8 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from coro.redis.client import Client, Options, Redis
-from coro.redis.commands.base import Convert, S
+from coro.redis.commands.base import Convert, Key, S
+from coro.redis.commands.scan import Scan
 from coro.redis.dispatch import Job, carry_out, exchange
 from coro.redis.errors import (
     AskError,
@@ -161,10 +162,29 @@ class RedisCluster(Client[S]):
         replies: list[Any] = job.result()
         return replies
 
+    def scan_iter(self, match: Key | None = None, count: int | None = None, _type: str | None = None) -> Scan[list[S]]:
+        """All keys that match, of one primary after the other. Keys of a slot that moves meanwhile may be missed."""
+        nodes: list[Redis] = []
+        cursor: int | None = None
+
+        def page(_: int) -> Coro[tuple[int, list[S]]]:
+            nonlocal cursor
+            if cursor is None:
+                nodes[:] = yield from self.primaries()
+            cursor, keys = yield from nodes[-1].scan(cursor or 0, match, count, _type)
+            if not cursor:
+                nodes.pop()
+            batch: Any = decoded(keys) if self.decode else keys
+            return len(nodes), batch
+
+        return Scan(page)
+
     # --- What a command is -----------------------------------------------------------
 
     def _plan(self, args: Sequence[Argument], replica_reads: bool) -> Coro[Plan]:
         """What is to be done for a command, and how to make one reply of what comes of it."""
+        if not args:
+            raise ValueError("a command needs at least its name")
         name = command_name(args)
         if name == b"SCAN":
             raise RedisError("SCAN walks through the keys of one node: use scan_iter, which goes to all of them")
@@ -175,11 +195,8 @@ class RedisCluster(Client[S]):
         if name in APART and len(args) > 1:
             parts = take_apart(args)
             from_replica = replica_reads and RULES[name].reads
-            jobs = [
-                Job([name, *(args[position] for position in positions)], slot, reads=from_replica)
-                for slot, positions in parts.items()
-            ]
-            return jobs, partial(put_together, name, list(parts.values()))
+            jobs = [Job(part.args, part.slot, reads=from_replica) for part in parts]
+            return jobs, partial(put_together, name, parts)
         keys, reads = yield from self._keys(args, name)
         return [Job(args, slot_of(keys, name), reads=reads and replica_reads)], only_reply
 

@@ -44,6 +44,9 @@ ATTEMPTS = 6  # times that a command is sent to one node or another
 FIRST_WAIT = 0.02  # seconds before it is sent again to a cluster that said later; doubled each time
 
 
+PENDING = object()  # no outcome yet
+
+
 class Job:
     """A command, where it goes, and what has become of it."""
 
@@ -56,9 +59,9 @@ class Job:
         self.node: Node | None = None  # None: the one that the map says
         self.stays = False  # it is for this node and no other
         self.asking = False
-        self.outcome: Any = None  # the reply, or the error in its place
+        self.outcome: Any = PENDING  # the reply, or the error in its place
 
-    def at(self, node: Node, *, outcome: Any = None, stays: bool = False) -> Job:
+    def at(self, node: Node, *, outcome: Any = PENDING, stays: bool = False) -> Job:
         """The job itself, on its way to a node (or refused by it: `outcome`)."""
         self.node, self.outcome, self.stays = node, outcome, stays
         return self
@@ -147,7 +150,7 @@ def _judge(cluster: ClusterMap, job: Job) -> Verdict:
     """What is to be done with a job, and by which node if one was named."""
     outcome, node = job.outcome, job.node
     job.asking = False
-    if outcome is None:
+    if outcome is PENDING:
         return Verdict.SEND
     if not isinstance(outcome, Exception):
         return Verdict.DONE

@@ -1,8 +1,9 @@
 """Commands of a cluster that are not for one node: those that go to all of them, and those that are taken apart by key.
 
-What is done follows the hints that the server gives about its commands (`request_policy`, `response_policy`), with two
-exceptions. `MSET` and `MSETNX` are not taken apart: they promise that all keys are set or none, and a command in parts
-cannot keep that. `SCRIPT LOAD` goes to primaries only: a replica that is down would be no reason for it to fail.
+What is done follows the hints that the server gives about its commands (`request_policy`, `response_policy`), except
+here. `MSET` and `MSETNX` are not taken apart: they promise that all keys are set or none, and a command in parts cannot
+keep that. `SCRIPT LOAD` goes to primaries only: a replica that is down is no reason for it to fail. And what sets up
+each node by itself (users, configuration) or is known to one node only (who subscribes) goes to all.
 
 Specification: https://redis.io/docs/latest/develop/reference/command-tips/
 """
@@ -73,7 +74,12 @@ def _counts(replies: list[Any]) -> Any:
 
 
 EVERYWHERE: dict[bytes, Everywhere] = {
+    b"ACL DELUSER": Everywhere(_first, replicas=True),
+    b"ACL LOAD": Everywhere(_first, replicas=True),
+    b"ACL SAVE": Everywhere(_first, replicas=True),
+    b"ACL SETUSER": Everywhere(_first, replicas=True),
     b"CONFIG RESETSTAT": Everywhere(_first, replicas=True),
+    b"CONFIG REWRITE": Everywhere(_first, replicas=True),
     b"CONFIG SET": Everywhere(_first, replicas=True),
     b"DBSIZE": Everywhere(sum),
     b"FLUSHALL": Everywhere(_first),
@@ -106,15 +112,28 @@ APART = frozenset((b"DEL", b"EXISTS", b"MGET", b"TOUCH", b"UNLINK"))
 _IN_PARTS = Everywhere(list)
 
 
-def take_apart(args: Sequence[Argument]) -> dict[int, list[int]]:
-    """The positions of the keys of a command in `APART`, by their slots."""
-    parts: dict[int, list[int]] = {}
+class Part(NamedTuple):
+    """One of the commands into which one was taken apart."""
+
+    slot: int
+    positions: list[int]  # of its keys in the whole command
+    args: list[Argument]
+
+
+def take_apart(args: Sequence[Argument]) -> list[Part]:
+    """The parts of a command in `APART`, one for each slot."""
+    parts: dict[int, Part] = {}
     for position in range(1, len(args)):
-        parts.setdefault(key_slot(bytes_of(args[position])), []).append(position)
-    return parts
+        slot = key_slot(bytes_of(args[position]))
+        part = parts.get(slot)
+        if part is None:
+            part = parts[slot] = Part(slot, [], [args[0]])
+        part.positions.append(position)
+        part.args.append(args[position])
+    return list(parts.values())
 
 
-def put_together(name: bytes, parts: Sequence[list[int]], outcomes: Outcomes) -> Any:
+def put_together(name: bytes, parts: Sequence[Part], outcomes: Outcomes) -> Any:
     """The reply to a command that was taken apart. Raises the first error there is."""
     replies = _IN_PARTS.finish(outcomes)
     if name != b"MGET":
@@ -122,7 +141,7 @@ def put_together(name: bytes, parts: Sequence[list[int]], outcomes: Outcomes) ->
     values = {
         position: value
         for part, reply in zip(parts, replies, strict=True)
-        for position, value in zip(part, reply, strict=True)
+        for position, value in zip(part.positions, reply, strict=True)
     }
     return [values[position] for position in sorted(values)]
 
