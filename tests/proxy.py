@@ -34,14 +34,16 @@ class Proxy:
         self._open = Event()
         self._open.set()
         self._clients: list[Stream] = []
+        self._held: set[Stream] | None = None  # whose replies are kept; None: everybody's
 
     @property
     def port(self) -> int:
         return self.listener.port
 
-    def hold_replies(self) -> None:
-        """Keep what the server says, until `release_replies`."""
+    def hold_replies(self, *, old: bool = False) -> None:
+        """Keep what the server says, until `release_replies`; with `old`, only on the connections there are now."""
         self._open = Event()
+        self._held = set(self._clients) if old else None
 
     def release_replies(self) -> None:
         self._open.set()
@@ -82,7 +84,8 @@ class Proxy:
 
     def _pass_replies(self, server: Stream, client: Stream) -> Coro[None]:
         while data := (yield from server.read()):
-            yield from self._open.wait()
+            if self._held is None or client in self._held:
+                yield from self._open.wait()
             if self.cut_after is not None and len(self.replies) + len(data) >= self.cut_after:
                 data = data[: self.cut_after - len(self.replies)]
                 self.cut_after = None

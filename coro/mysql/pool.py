@@ -148,7 +148,7 @@ class Pool(Queries):
             try:
                 result = yield from use(connection)
                 if connection.in_transaction or connection.session_changed:
-                    yield from self._clean(connection)
+                    yield from self._clean(pooled)
                 return result
             except GeneratorExit:
                 connection.abort()
@@ -225,13 +225,17 @@ class Pool(Queries):
         connection.abort()
         return False
 
-    def _clean(self, connection: Connection) -> Coro[None]:
+    def _clean(self, pooled: _Pooled) -> Coro[None]:
         """Undo what is left in the session. Its user has the result already: a failure costs the connection only."""
+        connection = pooled.connection
         with suppress(Error), move_on_after(CLEAN_TIMEOUT):
-            if connection.session_changed:
-                yield from connection.reset()
-            else:
+            if not connection.session_changed:
                 yield from connection.rollback()
+                return
+            yield from connection.reset()
+            database = yield from connection.fetch_value("SELECT DATABASE()")
+            if (database or "").lower() != pooled.target.database.lower():  # a reset does not undo USE
+                connection.abort()
 
     def _take_back(self, pooled: _Pooled) -> None:
         connection = pooled.connection

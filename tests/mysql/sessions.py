@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import coro
 from coro import Coro
 from coro.mysql import Connection, Pool, connect
+from tests.proxy import Proxy, through_proxy
 from tests.services import SQLServer
 
 T = TypeVar("T")
@@ -27,17 +28,35 @@ def with_connection(url: str, body: Callable[[Connection], Coro[T]]) -> T:
     return coro.run(main())
 
 
-def with_pool(url: str, body: Callable[[Pool], Coro[T]], *, size: int = 16) -> T:
+def with_pool(url: str, body: Callable[[Pool], Coro[T]], **options: Any) -> T:
     """The result of `body(pool)`, run in a loop of its own."""
 
     def main() -> Coro[T]:
-        pool = Pool(url, size=size)
+        pool = Pool(url, **options)
         try:
             return (yield from body(pool))
         finally:
             pool.close()
 
     return coro.run(main())
+
+
+def through(server: SQLServer, body: Callable[[Proxy, Pool], Coro[None]], *, size: int = 1, **options: Any) -> None:
+    """Runs `body(proxy, pool)` with a pool that reaches the server, without TLS, through the proxy."""
+
+    def run(proxy: Proxy) -> Coro[None]:
+        pool = Pool(f"mysql://root@127.0.0.1:{proxy.port}/?tls=disabled", size=size, **options)
+        try:
+            yield from body(proxy, pool)
+        finally:
+            pool.close()
+
+    coro.run(through_proxy(server.port, run))
+
+
+def is_gone(server: SQLServer, session: int) -> bool:
+    """Whether the server has no such session any more."""
+    return not server.sql("SELECT 1 FROM information_schema.processlist WHERE id = %s", session)
 
 
 def until(holds: Callable[[], bool]) -> Coro[None]:

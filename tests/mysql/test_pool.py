@@ -11,26 +11,9 @@ import pytest
 import coro
 from coro import ClosedError, Coro, TaskGroup
 from coro.mysql import Connection, DatabaseError, IntegrityError, InterfaceError, OperationalError, Pool
-from tests.mysql.sessions import until, with_pool
-from tests.proxy import Proxy, through_proxy
+from tests.mysql.sessions import is_gone, through, until, with_pool
+from tests.proxy import Proxy
 from tests.services import MariaDBServer, SQLServer
-
-
-def through(server: SQLServer, body: Callable[[Proxy, Pool], Coro[None]], *, size: int = 1) -> None:
-    """Runs `body(proxy, pool)` with a pool that reaches the server, without TLS, through the proxy."""
-
-    def run(proxy: Proxy) -> Coro[None]:
-        pool = Pool(f"mysql://root@127.0.0.1:{proxy.port}/?tls=disabled", size=size)
-        try:
-            yield from body(proxy, pool)
-        finally:
-            pool.close()
-
-    coro.run(through_proxy(server.port, run))
-
-
-def is_gone(server: SQLServer, session: int) -> bool:
-    return not server.sql("SELECT 1 FROM information_schema.processlist WHERE id = %s", session)
 
 
 def is_whole(pool: Pool) -> bool:
