@@ -14,7 +14,7 @@ from coro import __version__
 from coro.mysql import constants as c
 from coro.mysql.channel import Channel, reason
 from coro.mysql.connection import Connection
-from coro.mysql.errors import InterfaceError, OperationalError
+from coro.mysql.errors import DatabaseError, InterfaceError, OperationalError
 from coro.mysql.handshake import Login, Tls, login
 from coro.mysql.url import Target, TlsMode, is_this_machine
 from coro.net import Stream, connect_unix
@@ -42,8 +42,10 @@ def connect_to(target: Target, context: ssl.SSLContext | None) -> Coro[Connectio
         session = yield from channel.perform(exchange, tls=(context, target.host) if context else None)
         connection = Connection(channel, session)
         yield from connection.settle()
-    except BaseException:
+    except BaseException as error:
         channel.abort()
+        if isinstance(error, DatabaseError):
+            error.outcome_unknown = False  # no statement was sent
         raise
     return connection
 

@@ -47,6 +47,10 @@ class Servers:
         """All servers, in the order in which to try them at `time`."""
         return sorted(self.targets, key=lambda target: self._is_avoided(target, time))
 
+    def note_failure(self, target: Target) -> None:
+        """Avoid this server for a while."""
+        self._failed[target] = now()
+
     def connect(self) -> Coro[tuple[Connection, Target]]:
         """A new session, and with which server. Suspends. OperationalError when none of them can be had."""
         failures: list[DatabaseError] = []
@@ -56,7 +60,7 @@ class Servers:
             except DatabaseError as error:
                 if error.code not in _TRY_ANOTHER:
                     raise
-                self._failed[target] = now()
+                self.note_failure(target)
                 failures.append(error)
             else:
                 self._failed.pop(target, None)
