@@ -45,6 +45,10 @@ KNOWS_NO_LOOP = {"coro.io", "coro.sync", "coro.http", "coro.redis", "coro.mysql"
 # A protocol's package consists of sans-I/O modules (bytes in, messages out) and of these, which perform.
 PROTOCOLS = ("coro.http.", "coro.redis.", "coro.mysql.")
 PERFORMS_IO = {
+    "coro.http.client.bodies",
+    "coro.http.client.client",
+    "coro.http.client.exchange",
+    "coro.http.client.pool",
     "coro.http.files",
     "coro.http.log",
     "coro.http.server",

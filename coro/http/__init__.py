@@ -1,6 +1,22 @@
-"""HTTP/1.1 on coro: a server whose handlers are generator functions, `handle(request) -> Coro[Response]`."""
+"""HTTP/1.1 on coro: a server whose handlers are generator functions, `handle(request) -> Coro[Response]`; a client."""
 
 from coro.http.body import Body
+from coro.http.client.bodies import BytesPart, FileBody, MultipartBody, StreamBody
+from coro.http.client.client import Client
+from coro.http.client.errors import (
+    ClientError,
+    ConnectError,
+    ConnectionLost,
+    InvalidURL,
+    ProtocolError,
+    RedirectError,
+    RequestTimeout,
+    ResponseTooLarge,
+    StatusError,
+)
+from coro.http.client.parser import ClientLimits
+from coro.http.client.request import RequestBody, RequestOptions
+from coro.http.client.response import ClientResponse, StreamedResponse
 from coro.http.files import FileResponse
 from coro.http.log import AccessLog
 from coro.http.message import (
@@ -24,19 +40,38 @@ __all__ = [
     "AccessLog",
     "Answer",
     "Body",
+    "BytesPart",
+    "Client",
     "ClientDisconnected",
+    "ClientError",
+    "ClientLimits",
+    "ClientResponse",
+    "ConnectError",
+    "ConnectionLost",
+    "FileBody",
     "FileResponse",
-    "HTTPError",
     "Handler",
     "HeaderList",
     "Headers",
+    "HTTPError",
+    "InvalidURL",
     "Limits",
+    "MultipartBody",
     "MultipartReader",
     "Part",
+    "ProtocolError",
+    "RedirectError",
     "Request",
+    "RequestBody",
+    "RequestOptions",
+    "RequestTimeout",
     "Response",
+    "ResponseTooLarge",
     "Router",
     "Sender",
     "Server",
+    "StatusError",
+    "StreamBody",
+    "StreamedResponse",
     "StreamResponse",
 ]
