@@ -15,6 +15,7 @@ from pathlib import Path
 
 from benchmarks import (
     connections,
+    http_client,
     http_hello,
     memory,
     mysql_client,
@@ -34,12 +35,13 @@ BENCHMARKS: dict[str, Benchmark] = {
     "undriven": undriven.measure,
     "mysql_client": mysql_client.measure,
     "http_hello": http_hello.measure,
+    "http_client": http_client.measure,
     "upload_large": upload_large.measure,
     "upload_job": upload_job.measure,
     "connections": connections.measure,
 }
 PACKAGES = (
-    "uvloop", "httptools", "uvicorn", "aiohttp", "trio", "curio", "tinyio", "gevent", "greenlet",
+    "uvloop", "httptools", "uvicorn", "aiohttp", "httpx", "urllib3", "trio", "curio", "tinyio", "gevent", "greenlet",
     "PyMySQL", "aiomysql", "asyncmy", "mysqlclient",
 )  # fmt: skip
 

@@ -131,16 +131,14 @@ class Client:
         request = prepare(method, url, options)
         limit = options.get("redirects", REDIRECTS)
         deadline = Deadline(options.get("timeout", total))
-        followed = 0
         with deadline.scope:
             while True:
                 outcome = yield from self._send(request, deadline, use, limit > 0)
                 if not isinstance(outcome, Outgoing):
                     return outcome
-                followed += outcome.url != request.url
+                if outcome.hops > limit:
+                    raise RedirectError(f"{request!r}: redirected more than {limit} times, now to {outcome.url}")
                 request = outcome
-                if followed > limit:
-                    raise RedirectError(f"{request!r}: redirected more than {limit} times, now to {request.url}")
         raise deadline.error(request)
 
     def _send(self, request: Outgoing, deadline: Deadline, use: Use[T], follow: bool) -> Coro[T | Outgoing]:

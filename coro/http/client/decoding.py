@@ -14,14 +14,12 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from coro.http.client.errors import ProtocolError
-
 GZIP, ZLIB, RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 WINDOW = {"gzip": GZIP, "x-gzip": GZIP, "deflate": ZLIB}  # by the codings there are here
 
 
 class Decoder:
-    """One body's decoder. Raises `ProtocolError` for what is not encoded so."""
+    """One body's decoder. ValueError for what is not encoded so."""
 
     def __init__(self, coding: str) -> None:
         self.coding = coding
@@ -41,11 +39,11 @@ class Decoder:
             try:
                 data: bytes = self._zlib.decompress(self._input, limit)
             except zlib.error as error:
-                raise ProtocolError(f"the body is not {self.coding}: {error}") from None
+                raise ValueError(f"the body is not {self.coding}: {error}") from None
             if self._zlib.eof:
                 self._input, self._zlib = self._zlib.unused_data, None
                 if self._input and self._window != GZIP:
-                    raise ProtocolError(f"bytes after the end of the {self.coding} body")
+                    raise ValueError(f"bytes after the end of the {self.coding} body")
             else:
                 self._input = self._zlib.unconsumed_tail
                 if not data:
@@ -66,6 +64,6 @@ class Decoder:
         return True
 
     def feed_eof(self) -> None:
-        """The body has ended: `ProtocolError` if that is in the middle. An empty body is nothing encoded."""
+        """The body has ended: ValueError if that is in the middle. An empty body is nothing encoded."""
         if self._zlib is not None or self._input:
-            raise ProtocolError(f"the {self.coding} body ends in the middle")
+            raise ValueError(f"the {self.coding} body ends in the middle")

@@ -30,7 +30,7 @@ from coro.timing import move_on_after
 T = TypeVar("T")
 E = TypeVar("E", bound=ClientError)
 
-READ_SIZE = 65536  # bytes
+READ_SIZE = 32768  # bytes; the allocator serves 64 KiB and more by a slower path
 SEND_SIZE = 1 << 18  # bytes of a request that must be taken within `read_time`
 DISCARDED = 65536  # bytes of a redirect's body that are read to keep its connection
 
@@ -77,7 +77,7 @@ class Exchange:
     """Made with the pool's permission and a connection, both of which it gives back: in `end`, at the latest."""
 
     __slots__ = (
-        "_answered", "_body_begun", "_broken", "_complete", "_connection", "_deadline", "_ended", "_limits",
+        "_answered", "_broken", "_complete", "_connection", "_deadline", "_ended", "_limits",
         "_may_send", "_pool", "_request", "_sending", "_sent", "_unsent",
     )  # fmt: skip
 
@@ -93,8 +93,7 @@ class Exchange:
         self._broken = False  # must the connection be closed, whatever it looks like?
         self._ended = False
         self._sending: Task[None] | None = None  # what is still being sent, by whom
-        self._body_begun = False
-        self._may_send: Event | None = None  # has the server agreed to read the body?
+        self._may_send: Event | None = None  # if the body is held back: may it be sent now?
         self._unsent: int | None = 0  # bytes of the body still to be written, if their number was told
 
     @property
@@ -177,7 +176,7 @@ class Exchange:
             if self._may_send is not None:
                 with move_on_after(self._limits.continue_time):  # it need not say so: RFC 9110, section 10.1.1
                     yield from self._may_send.wait()
-            self._body_begun = True
+                self._may_send.set()
             if isinstance(body, bytes):
                 yield from self._send(body)
             else:
@@ -220,18 +219,19 @@ class Exchange:
 
     def _respond(self, handle: Callable[[ResponseHead], Coro[T]]) -> Coro[T]:
         parser = self._connection.parser
+        head: ResponseHead | None = None
         try:
-            while (head := parser.read_head()) is None or head.status < 200:
-                if head is None:
-                    yield from self._receive()
-                elif head.status == 100 and self._may_send is not None:
-                    self._may_send.set()
+            while head is None:
+                yield from self._receive()
+                while (head := parser.read_head()) is not None and head.status < 200:
+                    if head.status == 100 and self._may_send is not None:
+                        self._may_send.set()
         except (ProtocolError, ResponseTooLarge, ConnectionLost) as error:
             raise self._named(error) from None
         if self._sending is None:
             if parser.complete:
                 self.end()
-        elif head.status >= 300 or not self._body_begun:
+        elif head.status >= 300 or (self._may_send is not None and not self._may_send.is_set()):
             self._sending.cancel()  # whatever was wrong with the request, more of it will not mend it
         self._deadline.begin(CALLER)
         return (yield from handle(head))
@@ -240,6 +240,15 @@ class Exchange:
     def content_length(self) -> int | None:
         """Bytes of the body still to come, as they are sent, if the server has told."""
         return 0 if self._ended else self._connection.parser.content_length
+
+    def buffered(self) -> bytes | None:
+        """The (rest of the) body, if all of it has come already and can be told by its length. Does not suspend."""
+        if self._ended:
+            return b"" if self._complete else None
+        data = self._connection.parser.buffered()
+        if data is not None and self._sending is None:
+            self.end()
+        return data
 
     def read_body(self, limit: int) -> Coro[bytes]:
         """Up to `limit` bytes of the body as they were sent; b"" at its end. May suspend.

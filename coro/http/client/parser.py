@@ -46,7 +46,7 @@ class ClientLimits:
     connections_per_origin: int = 20
     idle_time: float = 60.0  # for which a connection is kept that nobody uses
     connect_time: float = 10.0  # for the look-up of the name, the connection and its TLS together
-    read_time: float = 60.0  # in which no byte of the response comes, or none of the request is taken
+    read_time: float = 60.0  # for the head of the response; without a byte of its body, or one taken of the request's
     total_time: float = 300.0  # for a request that returns its whole response, redirects included; not for `stream`
     continue_time: float = 1.0  # for which a request with `expect_continue` holds its body back
     head: int = 65536  # status line and header fields; trailer fields likewise
@@ -233,6 +233,12 @@ class ResponseParser:
         if not self._left and not self._chunked:
             self.complete = True
         return buffer if size == len(buffer) else buffer[start : start + size]
+
+    def buffered(self) -> bytes | None:
+        """The rest of a body of known length if it has been fed already, else None."""
+        if self._chunked or not 0 <= self._left <= len(self._buffer) - self._position:
+            return None
+        return self.read_body(self._left)
 
     def _next_chunk(self) -> bool:
         """Read the line in front of a chunk (RFC 9112, section 7.1). False when it is not there yet or none follows."""

@@ -74,16 +74,23 @@ class RequestOptions(TypedDict, total=False):
 class Outgoing:
     """One request, checked and ready to be sent; never changed."""
 
-    __slots__ = ("body", "decodes", "expects", "fields", "method", "names", "url")
+    __slots__ = ("body", "decodes", "expects", "fields", "hops", "method", "names", "url")
 
     def __init__(
-        self, method: str, url: URL, fields: Sequence[tuple[str, str]], body: bytes | RequestBody, expects: bool = False
+        self,
+        method: str,
+        url: URL,
+        fields: Sequence[tuple[str, str]],
+        body: bytes | RequestBody,
+        expects: bool = False,
+        hops: int = 0,
     ) -> None:
         self.method = method
         self.url = url
         self.fields = fields
         self.body = body
         self.expects = expects
+        self.hops = hops  # redirects that led to it
         self.names = {name.lower() for name, _ in fields} if fields else frozenset()
         # Who asks for codings, or for a range of one, gets what comes as it is.
         self.decodes = "accept-encoding" not in self.names and "range" not in self.names
@@ -128,7 +135,7 @@ class Outgoing:
 
     def without_expectation(self) -> Outgoing:
         """For a server that answers 417 (RFC 9110, section 15.5.18)."""
-        return Outgoing(self.method, self.url, self.fields, self.body)
+        return Outgoing(self.method, self.url, self.fields, self.body, hops=self.hops)
 
     def __repr__(self) -> str:
         return f"{self.method} {self.url.origin}"
@@ -235,4 +242,4 @@ def redirected(request: Outgoing, head: ResponseHead) -> Outgoing | None:
         for name, value in fields
         if name.lower() not in dropped and not (rewrites and name.lower().startswith("content-"))
     ]
-    return Outgoing(method, url, kept, body, request.expects and not rewrites)
+    return Outgoing(method, url, kept, body, request.expects and not rewrites, request.hops + 1)

@@ -8,7 +8,7 @@ from email.message import Message
 from typing import Any, Protocol, TypeVar
 
 from coro.http.client.decoding import WINDOW, Decoder
-from coro.http.client.errors import ClientError, ProtocolError, ResponseTooLarge, StatusError
+from coro.http.client.errors import ProtocolError, ResponseTooLarge, StatusError
 from coro.http.client.parser import ResponseHead
 from coro.http.client.request import Outgoing
 from coro.http.message import Headers
@@ -24,6 +24,8 @@ class BodySource(Protocol):
 
     @property
     def content_length(self) -> int | None: ...
+
+    def buffered(self) -> bytes | None: ...
 
     def read_body(self, limit: int) -> Coro[bytes]: ...
 
@@ -137,9 +139,9 @@ class StreamedResponse(ResponseInfo):
                     decoder.feed_eof()
                     return b""
                 decoder.feed(encoded)
-        except ClientError:
+        except ValueError as error:
             self._source.abort()
-            raise
+            raise ProtocolError(f"{self._request!r}: {error}") from None
         return data
 
     def read_all(self, limit: int) -> Coro[bytes]:
@@ -147,6 +149,8 @@ class StreamedResponse(ResponseInfo):
         told = self._source.content_length
         if told is not None and told > limit:
             raise self._too_large(limit)
+        if self._decoder is None and (data := self._source.buffered()) is not None:
+            return data
         parts: list[bytes] = []
         size = 0
         while data := (yield from self.read()):

@@ -19,8 +19,8 @@ Value: TypeAlias = str | int | float
 Pairs: TypeAlias = Mapping[str, Value | Sequence[Value]] | Sequence[tuple[str, Value]]
 
 # RFC 3986, appendix B, for the two schemes there are here.
-PARTS = re.compile(r"(https?)://([^/?#\\]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.IGNORECASE | re.DOTALL)
-AUTHORITY = re.compile(r"(?:(?P<user>.*)@)?(?P<host>\[[0-9A-Fa-f:.]*\]|[^@:\[\]]*)(?::(?P<port>[0-9]*))?", re.DOTALL)
+PARTS = re.compile(r"(https?)://([^/?#\\]*)(/[^?#]*)?(\?[^#]*)?(?:#.*)?", re.IGNORECASE | re.DOTALL)
+AUTHORITY = re.compile(r"(?:(?P<user>[^@]*)@)?(?P<host>\[[0-9A-Fa-f:.]*\]|[^@:\[\]]*)(?::(?P<port>[0-9]*))?", re.DOTALL)
 HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -66,7 +66,7 @@ def parse_url(text: str) -> URL:
         raise InvalidURL("a URL here begins with http:// or https:// and a host; this one does not")
     if CONTROL.search(text):
         raise InvalidURL("a URL with control characters, such as line ends or NUL")
-    scheme, authority, path, query = parts[1].lower(), parts[2], parts[3], parts[4] or ""
+    scheme, authority, path, query = parts[1].lower(), parts[2], parts[3] or "/", parts[4] or ""
     found = AUTHORITY.fullmatch(authority)
     if found is None:
         raise InvalidURL("malformed host or port in a URL (a user's '@', ':' and '/' are written %40, %3A and %2F)")
@@ -75,7 +75,7 @@ def parse_url(text: str) -> URL:
         raise InvalidURL(f"{port} in a URL is not the number of a port")
     user = found["user"]
     credentials = None if user is None else unquote_to_bytes(user if ":" in user else f"{user}:")
-    target = quote((path or "/") + query, safe=SAFE)
+    target = quote(path + query, safe=SAFE)
     return URL(Origin(scheme, _host(found["host"]), port), target, credentials)
 
 
