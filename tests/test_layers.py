@@ -63,7 +63,11 @@ PERFORMS_IO = {
     "coro.redis.dispatch",
     "coro.redis.nodes",
     "coro.redis.connection",
+    "coro.redis.lock",
+    "coro.redis.monitor",
     "coro.redis.pool",
+    "coro.redis.pubsub",
+    "coro.redis.session",
     "coro.redis.shared",
 }
 SANS_IO_MAY_IMPORT = {"coro.errors", "coro.task"}

@@ -2,6 +2,8 @@
 
 from coro.redis.client import Redis
 from coro.redis.cluster import RedisCluster
+from coro.redis.commands.scan import Scan
+from coro.redis.commands.script import Script
 from coro.redis.errors import (
     AskError,
     AuthenticationError,
@@ -10,6 +12,7 @@ from coro.redis.errors import (
     ClusterDownError,
     CrossSlotError,
     LoadingError,
+    LockLostError,
     MasterDownError,
     MisconfigurationError,
     MovedError,
@@ -27,9 +30,15 @@ from coro.redis.errors import (
     TransactionAbortedError,
     TryAgainError,
     UnblockedError,
+    WatchError,
     WrongTypeError,
 )
+from coro.redis.lock import Lock
+from coro.redis.monitor import Monitor, Monitored
+from coro.redis.pipeline import Pipeline
+from coro.redis.pubsub import Gap, Message, PubSub
 from coro.redis.resp import ProtocolError
+from coro.redis.session import Session, Transaction
 from coro.redis.url import Settings, parse_url
 
 __all__ = [
@@ -39,9 +48,15 @@ __all__ = [
     "BusyScriptError",
     "ClusterDownError",
     "CrossSlotError",
+    "Gap",
     "LoadingError",
+    "Lock",
+    "LockLostError",
     "MasterDownError",
+    "Message",
     "MisconfigurationError",
+    "Monitor",
+    "Monitored",
     "MovedError",
     "NoPermissionError",
     "NoProtocolError",
@@ -49,18 +64,25 @@ __all__ = [
     "NoScriptError",
     "OutOfMemoryError",
     "OwnConnectionError",
+    "Pipeline",
     "ProtocolError",
     "ReadOnlyError",
     "RedirectError",
+    "PubSub",
     "Redis",
     "RedisCluster",
     "RedisConnectionError",
     "RedisError",
     "ReplyError",
+    "Scan",
+    "Script",
+    "Session",
     "Settings",
+    "Transaction",
     "TransactionAbortedError",
     "TryAgainError",
     "UnblockedError",
+    "WatchError",
     "WrongTypeError",
     "parse_url",
 ]

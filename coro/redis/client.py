@@ -13,18 +13,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
-from coro.redis.commands import Commands
+from coro.redis.commands import Commands, Key
 from coro.redis.commands.base import Convert, S
-from coro.redis.connection import Connection, Connector
-from coro.redis.errors import RedisConnectionError, ReplyError, TransactionAbortedError
+from coro.redis.connection import Connector
+from coro.redis.errors import RedisConnectionError, ReplyError
+from coro.redis.lock import Lock
+from coro.redis.monitor import Monitor
 from coro.redis.pipeline import Pipeline
 from coro.redis.pool import ConnectionPool
+from coro.redis.pubsub import MAX_BYTES, MAX_MESSAGES, PubSub
 from coro.redis.replies import decoded, result
 from coro.redis.resp import Argument
 from coro.redis.routes import BLOCKS, refusal, why_not_shared
+from coro.redis.session import Session, Transaction, exec_transaction, run_session, run_transaction
 from coro.redis.shared import Batch, Command, SharedConnection
 from coro.redis.url import Settings, parse_url
 from coro.task import Coro
@@ -93,6 +97,13 @@ class Client(Commands[S]):
         """
         return Pipeline(self.send_transaction if transaction else self.send_all, self.decode, alone=transaction)
 
+    def lock(self, name: str, timeout: float) -> Lock:
+        """A lock among all clients of the server, which is given up after `timeout` seconds unless it is extended.
+
+        See `coro.redis.lock`. Does not suspend.
+        """
+        return Lock(self.script, name, timeout)
+
 
 class Redis(Client[S]):
     """A client for one server. It connects when the first command is issued, and again when the connection was lost.
@@ -141,6 +152,31 @@ class Redis(Client[S]):
         assert replies is not None, "no key was watched"
         return replies
 
+    def transaction(
+        self, body: Callable[[Transaction[S]], Coro[Any]], *watches: Key, attempts: int = 64
+    ) -> Coro[list[Any]]:
+        """What `body` has queued after `multi()`, carried out as one if no key of `watches` has changed; the results.
+
+        If one has, `body` is run again, `attempts` times in all, then `WatchError` is raised. See `coro.redis.session`.
+        Suspends. Raises what `body` raises; `ReplyError` for the first command that failed.
+        """
+        return run_transaction(self.pool, self.decode, body, watches, attempts)
+
+    def session(self, body: Callable[[Session[S]], Coro[T]]) -> Coro[T]:
+        """Run `body` with a connection of its own, for commands that change it; its result. Suspends."""
+        return run_session(self.pool, self.decode, body)
+
+    def pubsub(self, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> PubSub[S]:
+        """Subscriptions on a connection of their own: see `coro.redis.pubsub`. Does not suspend.
+
+        Up to `max_messages`, of `max_bytes` in all, wait to be taken.
+        """
+        return PubSub(self.pool, self.decode, max_messages=max_messages, max_bytes=max_bytes)
+
+    def monitor(self) -> Monitor:
+        """All commands that the server is given: see `coro.redis.monitor`. Does not suspend."""
+        return Monitor(self.pool)
+
     def _send(self, args: Sequence[Argument], convert: Convert = None) -> Coro[Any]:
         reply = yield Command(self._shared, args)
         if convert is not None:
@@ -163,18 +199,3 @@ class Redis(Client[S]):
 
     def __repr__(self) -> str:
         return f"<Redis at {self._shared!r}>"
-
-
-def exec_transaction(
-    pool: ConnectionPool, connection: Connection, commands: Sequence[Sequence[Argument]]
-) -> Coro[list[Any] | None]:
-    """MULTI, the commands, EXEC, in one piece; the replies, or None when a watched key had changed. Suspends."""
-    outcome: Any
-    _, *queued, outcome = yield from pool.exchange(connection, [(b"MULTI",), *commands, (b"EXEC",)])
-    if isinstance(outcome, ReplyError):
-        refused = next((reply for reply in queued if isinstance(reply, ReplyError)), None)
-        if isinstance(outcome, TransactionAbortedError) and refused is not None:
-            raise TransactionAbortedError(f"{outcome} The first was: {refused}") from refused
-        raise outcome
-    replies: list[Any] | None = outcome
-    return replies

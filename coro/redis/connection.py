@@ -158,9 +158,7 @@ def tls_context(settings: Settings) -> ssl.SSLContext | None:
         raise type(error)(error.errno, error.strerror, settings.ca) from None
 
 
-def _open(
-    settings: Settings, context: ssl.SSLContext | None, setup: Sequence[Sequence[Argument]]
-) -> Coro[Connection]:
+def _open(settings: Settings, context: ssl.SSLContext | None, setup: Sequence[Sequence[Argument]]) -> Coro[Connection]:
     if settings.path:
         stream = yield from connect_unix(settings.path)
     else:

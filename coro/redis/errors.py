@@ -36,6 +36,14 @@ class OwnConnectionError(RedisError):
     """The command blocks or changes its connection: it must not be sent on the one that all tasks share."""
 
 
+class WatchError(RedisError):
+    """A transaction was begun again and again, as often as allowed: each time a watched key was changed by others."""
+
+
+class LockLostError(RedisError):
+    """The lock is not held any more: its time ran out, and somebody else may hold it."""
+
+
 class ReplyError(RedisError):
     """Redis answered a command with an error reply. `str(error)` is its text as the server sent it."""
 

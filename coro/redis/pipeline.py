@@ -31,31 +31,31 @@ Run: TypeAlias = Callable[[Sequence[Sequence[Argument]]], Coro[list[Any]]]
 class Queued(Generator[Request, Any, T]):
     """The result of a command that stands in a pipeline: `yield from` it when the pipeline was executed."""
 
-    __slots__ = ("_outcome", "args", "convert", "done", "failed")
+    __slots__ = ("args", "convert", "done", "failed", "outcome")
 
     def __init__(self, args: Sequence[Argument], convert: Convert) -> None:
         self.args = args
         self.convert = convert
         self.done = self.failed = False
-        self._outcome: Any = None
+        self.outcome: Any = None
 
     def settle(self, reply: Any, decode: bool) -> Any:
         """Take the reply; what has become of it: the result, or the error that is raised in its place."""
         try:
             self.failed = isinstance(reply, RedisError)
-            self._outcome = reply if self.failed else result(reply, self.convert, decode)
+            self.outcome = reply if self.failed else result(reply, self.convert, decode)
         except ValueError as error:  # UnicodeDecodeError: it is this command's alone
-            self.failed, self._outcome = True, error
+            self.failed, self.outcome = True, error
         self.done = True
-        return self._outcome
+        return self.outcome
 
     def send(self, value: Any) -> Request:
         """The end of `yield from queued`: never waits."""
         if not self.done:
             raise RuntimeError(f"{self!r} has no result: `yield from pipeline.execute()` comes first, and must succeed")
         if self.failed:
-            raise self._outcome
-        raise StopIteration(self._outcome)
+            raise self.outcome
+        raise StopIteration(self.outcome)
 
     def throw(
         self,
@@ -69,6 +69,15 @@ class Queued(Generator[Request, Any, T]):
     def __repr__(self) -> str:
         name = self.args[0]
         return f"<Queued {name.decode('utf-8', 'backslashreplace') if isinstance(name, bytes) else name}>"
+
+
+def first_error(queue: Sequence[Queued[Any]]) -> Exception | None:
+    """The error of the first command that failed, with a note saying which one that is."""
+    for number, queued in enumerate(queue, 1):
+        if queued.failed:
+            queued.outcome.add_note(f"command {number} of {len(queue)} in a pipeline: {queued!r}")
+            return queued.outcome  # type: ignore[no-any-return]
+    return None
 
 
 class Pipeline(Commands[S]):
@@ -97,12 +106,8 @@ class Pipeline(Commands[S]):
             return []
         replies = yield from self._run([queued.args for queued in queue])
         results = [queued.settle(reply, self._decode) for queued, reply in zip(queue, replies, strict=True)]
-        if raise_on_error:
-            for number, queued in enumerate(queue):
-                if queued.failed:
-                    error: Exception = results[number]
-                    error.add_note(f"command {number + 1} of {len(queue)} in a pipeline: {queued!r}")
-                    raise error
+        if raise_on_error and (error := first_error(queue)) is not None:
+            raise error
         return results
 
     def reset(self) -> None:

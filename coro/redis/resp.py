@@ -40,6 +40,7 @@ MAX_LINE = 64 * 1024  # bytes in one line: a simple string, an error, a number
 MAX_BULK = 512 * 1024 * 1024  # bytes in one string: what Redis itself holds (proto-max-bulk-len)
 MAX_ITEMS = 2**32 - 1  # elements, or pairs, of one aggregate: what a Redis collection holds
 MAX_DEPTH = 128  # aggregates inside one another
+MAX_REPLY = 1024 * 1024 * 1024  # bytes in one reply, with all that is in it
 LARGE = 64 * 1024  # bytes from which encode_into passes an argument by reference
 
 Argument: TypeAlias = bytes | bytearray | memoryview | str | int | float
@@ -96,13 +97,26 @@ class Parser:
     nowhere to carry them.
     """
 
-    __slots__ = ("_ready", "_resume")
+    __slots__ = ("_machine", "_max_reply", "_pending", "_ready", "_resume")
 
-    def __init__(self, *, max_bulk: int = MAX_BULK, max_items: int = MAX_ITEMS, max_depth: int = MAX_DEPTH) -> None:
-        """Limits: bytes of a string, elements (or pairs) of an aggregate, aggregates inside one another."""
+    def __init__(
+        self,
+        *,
+        max_bulk: int = MAX_BULK,
+        max_items: int = MAX_ITEMS,
+        max_depth: int = MAX_DEPTH,
+        max_line: int = MAX_LINE,
+        max_reply: int = MAX_REPLY,
+    ) -> None:
+        """Limits: bytes of a string, elements (or pairs) of an aggregate, aggregates inside one another, bytes of a
+        line, and bytes of a whole reply (of which no more is kept than was fed at once beyond it).
+        """
         self._ready: list[Any] = []
-        machine = _parse(self._ready, max_bulk, max_items, max_depth)
+        self._max_reply = max_reply
+        self._pending = 0  # bytes fed since a reply was whole
+        machine = _parse(self._ready, max_bulk, max_items, max_depth, max_line)
         next(machine)
+        self._machine = machine
         self._resume = machine.send
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Reply | OutOfBand]:
@@ -119,11 +133,20 @@ class Parser:
         except StopIteration:
             raise ProtocolError("the stream of replies broke before; close the connection") from None
         replies = ready[:]
-        ready.clear()
+        if replies:
+            ready.clear()
+            self._pending = 0
+        else:
+            self._pending += len(data)
+            if self._pending > self._max_reply:
+                self._machine.close()
+                raise ProtocolError(f"a reply is over the limit of {self._max_reply} bytes")
         return replies
 
 
-def _parse(ready: list[Any], max_bulk: int, max_items: int, max_depth: int) -> Generator[None, bytes, None]:
+def _parse(
+    ready: list[Any], max_bulk: int, max_items: int, max_depth: int, max_line: int
+) -> Generator[None, bytes, None]:
     """Takes bytes by `send`, appends to `ready` each reply they complete, and waits in `yield` for more."""
     small = _SMALL_BULKS if max_bulk >= _SMALL else {}
     constants = _CONSTANTS
@@ -144,7 +167,7 @@ def _parse(ready: list[Any], max_bulk: int, max_items: int, max_depth: int) -> G
         end = buffer.find(CRLF, position)
         if end < 0:
             value = None  # so that an idle parser keeps no reply alive
-            buffer, position = _unfinished(buffer, position), 0
+            buffer, position = _unfinished(buffer, position, max_line), 0
             buffer += yield
             continue
         line = buffer[position:end]
@@ -159,8 +182,8 @@ def _parse(ready: list[Any], max_bulk: int, max_items: int, max_depth: int) -> G
                 value, buffer, position = yield from _bulk(buffer, position, size)
         elif line in constants:
             value = constants[line]
-        elif len(line) > MAX_LINE:
-            raise _too_long(line)
+        elif len(line) > max_line:
+            raise _too_long(line, max_line)
         elif line[:1] in _SCALARS:
             value = _SCALARS[line[:1]](line)
         elif line == b"$?":
@@ -240,13 +263,13 @@ def _bulk(buffer: bytes, start: int, size: int) -> Generator[None, bytes, tuple[
     return value, buffer, end + 2
 
 
-def _unfinished(buffer: bytes, position: int) -> bytes:
+def _unfinished(buffer: bytes, position: int, max_line: int = MAX_LINE) -> bytes:
     """The line that has begun at `position`, after a look at whether it can become one."""
     rest = buffer[position:]
     if rest and rest[0] not in _TYPES:
         raise _unexpected(rest)
-    if len(rest) > MAX_LINE + 1:  # the one is a CR whose LF is still to come
-        raise _too_long(rest)
+    if len(rest) > max_line + 1:  # the one is a CR whose LF is still to come
+        raise _too_long(rest, max_line)
     return rest
 
 
@@ -268,8 +291,8 @@ def _unexpected(line: bytes) -> ProtocolError:
     return ProtocolError(f"{_shown(line)} is no reply: is the peer a Redis server, and is TLS on or off as it expects?")
 
 
-def _too_long(line: bytes) -> ProtocolError:
-    return ProtocolError(f"a line that begins {_shown(line)} is over the limit of {MAX_LINE} bytes")
+def _too_long(line: bytes, limit: int) -> ProtocolError:
+    return ProtocolError(f"a line that begins {_shown(line)} is over the limit of {limit} bytes")
 
 
 # -- types of one line
