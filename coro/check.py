@@ -43,6 +43,8 @@ PLAIN = {"bool", "bytearray", "bytes", "dict", "float", "frozenset", "int", "lis
 REPEATABLE = ast.Name | ast.Attribute | ast.Subscript | ast.Call | ast.Constant | ast.expr_context  # on one line
 SEES_ALL_NAMES = {"locals", "vars", "eval", "exec"}
 
+# The methods of these do something at once: they queue a command. What they return need not be driven.
+COLLECTS = ("coro.redis.pipeline.Pipeline[", "coro.redis.session.Transaction[")
 COROUTINE = re.compile(r"(typing\.)?Generator\[(coro\.task\.Request|Any), .*\]")
 CHECKPOINT = re.compile(r"[tT]uple\[coro\.task\.Request\]")
 REVEALED = re.compile(r'Revealed type is "[tT]uple\[(?P<type>.*), Literal\[(?P<number>\d+)\]\?\]"')
@@ -348,6 +350,8 @@ def _passed_over(paths: Iterable[str]) -> Iterator[str]:
 
 def _undriven(kind: str, held_by: str) -> bool:
     """Is a value of this type a `Coro`, at least at times, and not one that its holder was given before?"""
+    if held_by.startswith(COLLECTS):
+        return False
     return any(
         (COROUTINE.fullmatch(member) is not None and member not in held_by) or CHECKPOINT.fullmatch(member) is not None
         for member in _members(kind)

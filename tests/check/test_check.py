@@ -66,6 +66,14 @@ EXAMPLES = {
             stream.close()
             yield from stream.write(b"")
     """,
+    "commands that a pipeline queues": """
+        from coro.redis import Pipeline, Redis, Transaction
+        def work(redis: Redis, pipeline: Pipeline, transaction: Transaction) -> Coro[None]:
+            redis.incr("n")  #! yield from redis.incr(...)
+            pipeline.incr("n")
+            transaction.incr("n")
+            yield from pipeline.execute()
+    """,
     "checkpoint": """
         def work() -> Coro[None]:
             coro.checkpoint()  #! yield from coro.checkpoint()

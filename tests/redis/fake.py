@@ -18,8 +18,8 @@ class FakeRedis:
     """Collects commands. `answers` says what is written when a command comes; nothing when it is not in there."""
 
     def __init__(self, answers: dict[bytes, bytes]) -> None:
-        self.answers = {b"HELLO": WELCOME, **answers}
-        self.commands: list[list[bytes]] = []  # all but those of the login, which begins with HELLO
+        self.answers = {b"HELLO": WELCOME, b"CLIENT": b"+OK\r\n", **answers}
+        self.commands: list[list[bytes]] = []  # all but HELLO and CLIENT, of the login
         self.connections = 0
         self.hellos = 0
         self.listener = coro.listen("127.0.0.1", 0)
@@ -41,14 +41,14 @@ class FakeRedis:
             command: Any
             for command in parser.feed(data):
                 self.hellos += command[0] == b"HELLO"
-                if command[:2] == [b"CLIENT", b"SETINFO"]:
-                    answer: bytes | None = b"+OK\r\n"
-                else:
-                    if command[0] != b"HELLO":
-                        self.commands.append(command)
-                    answer = self.answers.get(command[0])
+                answer = self.answer(command)
                 if answer is not None:
                     yield from stream.write(answer)
+
+    def answer(self, command: list[bytes]) -> bytes | None:
+        if command[0] not in (b"HELLO", b"CLIENT"):
+            self.commands.append(command)
+        return self.answers.get(command[0])
 
     def say(self, data: bytes) -> Coro[None]:
         """Write to the client, on the connection opened last."""
@@ -61,11 +61,13 @@ class FakeRedis:
             yield from coro.checkpoint()
 
 
-def with_fake(answers: dict[bytes, bytes], body: Callable[[FakeRedis], Coro[T]]) -> Coro[T]:
+def with_fake(
+    answers: dict[bytes, bytes], body: Callable[[FakeRedis], Coro[T]], kind: type[FakeRedis] = FakeRedis
+) -> Coro[T]:
     """Run `body` with a fake Redis in the same loop; its result. Suspends."""
 
     def run(group: TaskGroup) -> Coro[T]:
-        fake = FakeRedis(answers)
+        fake = kind(answers)
         group.spawn(coro.serve(fake.listener, fake.serve), name="fake Redis")
         try:
             return (yield from body(fake))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 import traceback
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 import coro
 from coro import Coro, Stream
 from coro.redis import AuthenticationError, Redis, RedisConnectionError
+from coro.redis.connection import Connection
 from tests.redis.conftest import OldRedisServer
 from tests.redis.fake import FakeRedis, ManualClock, with_fake
 from tests.services import RedisServer
@@ -176,6 +178,39 @@ def test_resp2_is_spoken_with_a_server_that_refuses_hello(refusal: bytes) -> Non
 
     ok = b"+OK\r\n"
     coro.run(with_fake({b"HELLO": refusal, b"AUTH": ok, b"SELECT": ok, b"PING": b"+PONG\r\n"}, body))
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["resp3", "resp2"])
+def test_client_says_its_name(redis_server: RedisServer, old_redis_server: RedisServer, old: bool) -> None:
+    server = old_redis_server if old else redis_server
+    assert call(f"redis://127.0.0.1:{server.port}?name=app-1", "CLIENT", "GETNAME") == b"app-1"
+
+
+def test_client_says_which_library_it_is_where_that_is_known() -> None:
+    told: list[list[bytes]] = []
+
+    class Noting(FakeRedis):
+        def answer(self, command: list[bytes]) -> bytes | None:
+            told.append(command)
+            return super().answer(command)
+
+    def body(fake: FakeRedis) -> Coro[None]:
+        assert (yield from Redis.from_url(fake.url).ping())
+
+    for answer in b"+OK\r\n", b"-ERR unknown subcommand\r\n":
+        coro.run(with_fake({b"CLIENT": answer, b"PING": b"+PONG\r\n"}, body, Noting))
+    words = [b" ".join(command) for command in told if command[0] == b"CLIENT"]
+    assert words == [b"CLIENT SETINFO LIB-NAME coro", b"CLIENT SETINFO LIB-VER %s" % coro.__version__.encode()] * 2
+
+
+def test_kernel_is_told_to_look_whether_the_other_end_is_there(redis_server: RedisServer) -> None:
+    redis = Redis.from_url(redis_server.url())
+
+    def look(connection: Connection) -> Coro[int]:
+        yield from ()
+        return connection.stream.socket.sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    assert coro.run(redis.pool.lend(look)) == 1
 
 
 # --- What goes wrong --------------------------------------------------------------------------

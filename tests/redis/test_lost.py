@@ -91,6 +91,31 @@ def pass_time(fake: FakeRedis, clock: ManualClock, seconds: float) -> Coro[None]
     clock.advance(seconds)
 
 
+def test_half_open_connection_is_found_while_nobody_uses_it() -> None:
+    clock = ManualClock()
+
+    def body(fake: FakeRedis) -> Coro[None]:
+        redis = Redis.from_url(fake.url, timeout=5, health_check_interval=30)
+        yield from redis.get("key")
+        for pings in 1, 2:
+            for _ in range(6):  # the watchdog looks each time when a command could be late
+                clock.advance(5)
+                yield from settle()
+            assert fake.commands == [[b"GET", b"key"], *[[b"PING"]] * pings]
+        del fake.answers[b"PING"]
+        for _ in range(6):
+            clock.advance(5)
+            yield from settle()
+        assert fake.connections == 1 and "1 unanswered" in repr(redis)
+        clock.advance(5)
+        yield from settle()
+        assert f"idle, {NOTHING_WAITS}" in repr(redis)
+        yield from redis.get("key")
+        assert fake.connections == 2
+
+    coro.run(with_fake({b"PING": b"+PONG\r\n", b"GET": b"$-1\r\n"}, body), clock=clock)
+
+
 def test_deadline_counts_from_the_sending_of_each_command() -> None:
     clock = ManualClock()
 
@@ -152,6 +177,29 @@ def test_lost_connection_is_opened_again_by_the_next_call_and_nothing_sent_twice
         assert fake.connections == 2
 
     coro.run(with_fake({b"PING": b"+PONG\r\n"}, body))
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_only_what_is_declared_idempotent_is_sent_again(idempotent: bool) -> None:
+    def body(fake: FakeRedis) -> Coro[None]:
+        redis = Redis.from_url(fake.url)
+
+        def cut(group: TaskGroup) -> Coro[None]:
+            task = group.spawn(caught(redis.execute("SET", "key", "value", idempotent=idempotent)))
+            yield from fake.received(1)
+            assert fake.stream is not None
+            fake.answers[b"SET"] = b"+OK\r\n"
+            fake.stream.close()
+            outcome = yield from task.join()
+            if idempotent:
+                assert outcome == b"OK"
+            else:
+                assert isinstance(outcome, RedisConnectionError) and outcome.sent
+
+        yield from coro.task_group(cut)
+        assert len(fake.commands) == 1 + idempotent
+
+    coro.run(with_fake({}, body))
 
 
 def test_connection_that_ended_while_idle_costs_no_call_anything(redis_server: RedisServer) -> None:

@@ -473,3 +473,19 @@ def test_an_idle_parser_keeps_no_reply_alive() -> None:
     seen = weakref.ref(reply)
     del reply, replies
     assert seen() is None
+
+
+def test_reply_as_a_whole_is_bounded() -> None:
+    parser = Parser(max_reply=1000)
+    assert parser.feed(b"*100\r\n" + b":1\r\n" * 100) == [[1] * 100]
+    assert parser.feed(b"*1000\r\n" + b":12\r\n" * 198) == []
+    with pytest.raises(ProtocolError, match="a reply is over the limit of 1000 bytes"):
+        parser.feed(b":12\r\n")
+    with pytest.raises(ProtocolError, match="broke before"):
+        parser.feed(b":12\r\n")
+
+
+def test_length_of_a_line_can_be_chosen() -> None:
+    assert Parser(max_line=100_000).feed(b"+" + b"x" * 99_999 + b"\r\n") == [b"x" * 99_999]
+    with pytest.raises(ProtocolError, match="over the limit of 10 bytes"):
+        Parser(max_line=10).feed(b"+" + b"x" * 20)
