@@ -1,5 +1,5 @@
 # coro: what one does with a checkout. Everything is installed into .venv and .cache, below this folder; only the servers
-# that the tests start (redis-server, mariadbd) are installed as Debian packages, when they are missing.
+# that the tests start (redis-server, mariadbd, nginx) are installed as Debian packages, when they are missing.
 #
 #   make run          start the upload app and say where to click    make run ARGS='--port 9000'
 #   make test         ruff, mypy --strict, pytest                    make test ARGS='tests/test_layers.py'

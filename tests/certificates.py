@@ -15,15 +15,19 @@ from cryptography.x509.oid import NameOID
 
 @dataclass(frozen=True)
 class Certificates:
-    """Paths of PEM files: what a client trusts, and what a server shows."""
+    """Paths of PEM files: what a client trusts, what a server shows, and what signed that."""
 
     authority: Path
     certificate: Path
     key: Path
+    authority_key: Path
 
 
-def make_certificates(directory: Path, *, host: str = "localhost") -> Certificates:
-    """Makes an authority and, signed by it, a certificate for `host`, 127.0.0.1 and ::1; valid for a day."""
+def make_certificates(directory: Path, *, host: str = "localhost", days: int = 1) -> Certificates:
+    """Makes an authority and, signed by it, a certificate for `host`, 127.0.0.1 and ::1, valid for `days`.
+
+    Below 0, the certificate ended so many days ago.
+    """
     authority_key = ec.generate_private_key(ec.SECP256R1())
     server_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _name("coro test authority")
@@ -36,19 +40,20 @@ def make_certificates(directory: Path, *, host: str = "localhost") -> Certificat
     )
     addresses = [x509.IPAddress(ipaddress.ip_address(text)) for text in ("127.0.0.1", "::1")]
     certificate = (
-        _unsigned(_name(host), authority_name, server_key)
+        _unsigned(_name(host), authority_name, server_key, days)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host), *addresses]), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
         .sign(authority_key, hashes.SHA256())
     )
-    made = Certificates(directory / "authority.pem", directory / "certificate.pem", directory / "key.pem")
+    made = Certificates(*[directory / f"{name}.pem" for name in ("authority", "certificate", "key", "authority-key")])
     made.authority.write_bytes(authority.public_bytes(serialization.Encoding.PEM))
     made.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    made.key.write_bytes(server_key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    made.key.chmod(0o600)
+    for path, key in (made.key, server_key), (made.authority_key, authority_key):
+        path.write_bytes(key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        path.chmod(0o600)
     return made
 
 
@@ -57,14 +62,15 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _unsigned(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: int = 1
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
         .subject_name(subject).issuer_name(issuer).public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1)).not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(min(now, now + datetime.timedelta(days)) - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days))
     )
 
 

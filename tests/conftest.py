@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.nginx import NginxServer
 from tests.services import MariaDB11Server, MariaDBServer, MissingServer, MySQL9Server, RedisServer, Server, SQLServer
 
 S = TypeVar("S", bound=Server)
@@ -124,3 +125,16 @@ def own_sql_server(request: pytest.FixtureRequest) -> Iterator[Callable[..., SQL
     """Starts a server of each kind in turn, for this test alone, with the given command-line options."""
     with ExitStack() as stack:
         yield lambda *options: _started(stack, SQL_SERVERS[request.param](*options))
+
+
+@pytest.fixture(scope="session")
+def nginx(servers: ExitStack) -> NginxServer:
+    """The shared nginx. Tests write to places of their own in it."""
+    return _started(servers, NginxServer())
+
+
+@pytest.fixture
+def own_nginx() -> Iterator[Callable[..., NginxServer]]:
+    """Starts an nginx for this test alone, from what `NginxServer` takes."""
+    with ExitStack() as stack:
+        yield lambda *options: _started(stack, NginxServer(*options))

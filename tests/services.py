@@ -115,7 +115,7 @@ def program(name: str) -> str:
     """The path of an installed program; Debian keeps servers where a user's PATH does not look."""
     found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if not found:
-        raise MissingServer(f"{name} is not installed: apt-get install redis-server mariadb-server")
+        raise MissingServer(f"{name} is not installed: apt-get install redis-server mariadb-server nginx")
     return found
 
 
