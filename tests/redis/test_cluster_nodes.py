@@ -1,0 +1,475 @@
+"""How the cluster client finds nodes, loses them, and sends on what they refuse: nodes here say what a test wants."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import coro
+from coro import Coro, TaskGroup
+from coro.redis import (
+    ClusterDownError,
+    MovedError,
+    RedisCluster,
+    RedisConnectionError,
+    ReplyError,
+)
+from coro.redis.dispatch import ATTEMPTS
+from coro.redis.slots import SLOTS, key_slot
+from tests.redis.fake import FakeRedis, ManualClock, settle, with_fake
+
+A_KEY, B_KEY = "a", "b"  # slots 15495 and 3300
+HALF = SLOTS // 2
+VALUE, OK = b"$5\r\nvalue\r\n", b"+OK\r\n"
+
+
+def map_of(low: Sequence[int], high: Sequence[int]) -> bytes:
+    """A reply to CLUSTER SLOTS: who serves the lower half of the slots (with B_KEY), and who the upper (with A_KEY)."""
+    return b"*2\r\n" + _range(0, HALF - 1, low) + _range(HALF, SLOTS - 1, high)
+
+
+def _range(first: int, last: int, ports: Sequence[int]) -> bytes:
+    nodes = b"".join(b"*3\r\n+127.0.0.1\r\n:%d\r\n+id\r\n" % port for port in ports)
+    return b"*%d\r\n:%d\r\n:%d\r\n%b" % (2 + len(ports), first, last, nodes)
+
+
+class FakeCluster:
+    """Two nodes, `a` for the upper half of the slots and `b` for the lower, that both say so."""
+
+    def __init__(self, a: FakeRedis, b: FakeRedis) -> None:
+        self.a, self.b = a, b
+        self.nodes = (a, b)
+        self.tell(low=[b.listener.port], high=[a.listener.port])
+        for node in self.nodes:
+            node.answers |= {b"GET": VALUE, b"PING": b"+PONG\r\n", b"READONLY": OK, b"ASKING": OK}
+
+    def tell(self, low: Sequence[int], high: Sequence[int]) -> None:
+        for node in self.nodes:
+            node.answers[b"CLUSTER"] = map_of(low, high)
+
+    def client(self, **options: Any) -> RedisCluster:
+        return RedisCluster.from_url(f"redis://{self.a.address},{self.b.address}", **options)
+
+    @property
+    def asked(self) -> int:
+        """How many times a map was asked for."""
+        return sum(command[0] == b"CLUSTER" for node in self.nodes for command in node.commands)
+
+
+def run(body: Callable[[FakeCluster], Coro[None]], clock: Callable[[], float] | None = None) -> None:
+    """Run a test while time stands still, or passes as `clock` says."""
+
+    def with_a(a: FakeRedis) -> Coro[None]:
+        yield from with_fake({}, lambda b: body(FakeCluster(a, b)))
+
+    coro.run(with_fake({}, with_a), clock=clock or ManualClock())
+
+
+def dead_port() -> int:
+    listener = coro.listen("127.0.0.1", 0)
+    listener.close()
+    return listener.port
+
+
+def gets(node: FakeRedis) -> int:
+    return sum(command[0] == b"GET" for command in node.commands)
+
+
+def caught(call: Coro[Any]) -> Coro[Any]:
+    """The result of `call`, or the error that it raises."""
+    try:
+        return (yield from call)
+    except (ReplyError, RedisConnectionError) as error:
+        return error
+
+
+def test_keys_of_these_tests_are_in_the_two_halves() -> None:
+    assert key_slot(B_KEY.encode()) < HALF <= key_slot(A_KEY.encode())
+
+
+# --- Finding nodes -----------------------------------------------------------------------------
+
+
+def test_map_is_asked_for_once_by_many_tasks() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        redis = cluster.client()
+        yield from coro.gather(*[redis.get(key) for key in [A_KEY, B_KEY] * 25])
+        assert cluster.asked == 1
+        assert (gets(cluster.a), gets(cluster.b)) == (25, 25)
+
+    run(body)
+
+
+def test_seed_that_is_dead_is_passed_over() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        redis = RedisCluster.from_url(f"redis://127.0.0.1:{dead_port()},{cluster.b.address}")
+        assert (yield from redis.get(A_KEY)) == b"value"
+
+    run(body)
+
+
+def test_seed_that_is_silent_is_not_waited_for_alone() -> None:
+    clock = ManualClock()
+
+    def body(cluster: FakeCluster) -> Coro[None]:
+        del cluster.a.answers[b"CLUSTER"]
+        redis = cluster.client()
+
+        def use(group: TaskGroup) -> Coro[None]:
+            task = group.spawn(redis.get(B_KEY))
+            yield from cluster.a.received(1)
+            yield from settle()
+            assert not cluster.b.commands
+            clock.advance(0.5)
+            assert (yield from task.join()) == b"value"
+
+        yield from coro.task_group(use)
+
+    run(body, clock)
+
+
+def test_seeds_that_are_all_dead_are_one_error_that_names_them_and_then_a_pause() -> None:
+    ports = [dead_port() for _ in range(3)]
+    redis = RedisCluster.from_url("redis://" + ",".join(f"127.0.0.1:{port}" for port in ports))
+    seeds = ", ".join(f"127.0.0.1:{port}" for port in ports)
+
+    def main() -> Coro[None]:
+        errors = yield from coro.gather(*[caught(redis.get(str(number))) for number in range(10)])
+        text = f"no node of the Redis cluster at {seeds} tells who serves what: Connection refused ({seeds})"
+        assert {str(error) for error in errors} == {text}
+        assert len({id(error) for error in errors}) == 10
+        assert not any(error.sent for error in errors)
+        later = yield from caught(redis.get("key"))
+        assert str(later).startswith(f"{text} (trying again in 0.")
+
+    coro.run(main(), clock=ManualClock())
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        (b"-ERR This instance has cluster support disabled\r\n", "ERR This instance has cluster support disabled"),
+        (b"*0\r\n", "it knows of no node that serves anything"),
+        (b"+OK\r\n", "the reply to CLUSTER SLOTS cannot be read"),
+    ],
+)
+def test_nodes_that_can_tell_nothing_are_an_error_that_says_so(reply: bytes, message: str) -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        cluster.a.answers[b"CLUSTER"] = cluster.b.answers[b"CLUSTER"] = reply
+        error = yield from caught(cluster.client().get(A_KEY))
+        assert isinstance(error, RedisConnectionError)
+        assert message in str(error)
+        assert str(error).endswith(f"({cluster.a.address}, {cluster.b.address})")
+
+    run(body)
+
+
+def test_slot_that_nobody_serves_is_asked_for_again_and_then_an_error() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        for node in cluster.nodes:
+            node.answers[b"CLUSTER"] = b"*1\r\n" + _range(0, HALF - 1, [cluster.b.listener.port])
+        redis = cluster.client()
+        yield from redis.get(B_KEY)
+        error = yield from caught(redis.get(A_KEY))
+        assert isinstance(error, ClusterDownError)
+        assert f"serves slot {key_slot(A_KEY.encode())}" in str(error)
+        assert cluster.asked == 2
+
+    run(body, time.monotonic)
+
+
+def test_map_is_asked_for_again_once_in_a_while() -> None:
+    clock = ManualClock()
+
+    def body(cluster: FakeCluster) -> Coro[None]:
+        redis = cluster.client()
+        yield from redis.get(A_KEY)
+        cluster.tell(low=[cluster.a.listener.port], high=[cluster.a.listener.port])
+        clock.advance(59)
+        yield from settle()
+        assert cluster.asked == 1
+        clock.advance(1)
+        while cluster.asked < 2:
+            yield from coro.checkpoint()
+        yield from settle()
+        yield from redis.get(B_KEY)
+        assert (gets(cluster.a), gets(cluster.b)) == (2, 0)
+        assert "1 nodes known" in repr(redis)
+
+    run(body, clock)
+
+
+def test_node_that_left_is_let_go_when_it_has_answered() -> None:
+    clock = ManualClock()
+
+    def body(cluster: FakeCluster) -> Coro[None]:
+        redis = cluster.client()
+        yield from redis.get(A_KEY)
+        del cluster.b.answers[b"GET"]
+
+        def use(group: TaskGroup) -> Coro[None]:
+            task = group.spawn(redis.get(B_KEY))
+            while not gets(cluster.b):
+                yield from coro.checkpoint()
+            cluster.tell(low=[cluster.a.listener.port], high=[cluster.a.listener.port])
+            told = cluster.b.answers.pop(b"CLUSTER")
+            redis._map.refresh()
+            while [command[0] for command in cluster.a.commands].count(b"CLUSTER") < 2:
+                clock.advance(0.1)
+                yield from settle()
+            assert not task.done
+            yield from cluster.b.say(VALUE)
+            if cluster.b.commands[-1][0] == b"CLUSTER":
+                yield from cluster.b.say(told)
+            assert (yield from task.join()) == b"value"
+            yield from settle()
+            assert cluster.b.stream is not None and cluster.b.stream.closed
+
+        yield from coro.task_group(use)
+
+    run(body, clock)
+
+
+# --- Losing nodes ------------------------------------------------------------------------------
+
+
+def test_dead_node_is_asked_about_once_by_many_tasks_and_then_an_error() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        dead = dead_port()
+        cluster.tell(low=[dead], high=[cluster.a.listener.port])
+        redis = cluster.client()
+        yield from redis.get(A_KEY)
+        errors = yield from coro.gather(*[caught(redis.get(B_KEY)) for _ in range(50)])
+        assert {str(error) for error in errors} == {f"no connection to Redis at 127.0.0.1:{dead}: Connection refused"}
+        assert cluster.asked == 2
+
+    run(body, time.monotonic)
+
+
+def test_command_that_was_not_sent_goes_to_whom_a_new_map_names() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        cluster.tell(low=[dead_port()], high=[cluster.a.listener.port])
+        redis = cluster.client()
+        yield from redis.get(A_KEY)
+        cluster.tell(low=[cluster.b.listener.port], high=[cluster.a.listener.port])
+        results = yield from coro.gather(*[redis.get(B_KEY) for _ in range(50)])
+        assert results == [b"value"] * 50
+        assert gets(cluster.b) == 50
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.get(B_KEY)
+        assert (yield from pipeline.execute()) == [b"value"]
+
+    run(body, time.monotonic)
+
+
+def test_command_for_any_node_goes_to_one_that_lives() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        cluster.tell(low=[dead_port()], high=[cluster.a.listener.port])
+        cluster.a.answers[b"TIME"] = b"*2\r\n$1\r\n1\r\n$1\r\n2\r\n"
+        redis = cluster.client()
+        for _ in range(10):
+            assert (yield from redis.time()) == (1, 2)
+
+    run(body, time.monotonic)
+
+
+def test_command_that_was_sent_is_not_sent_again_and_the_map_is_asked_for() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        del cluster.b.answers[b"GET"]
+        redis = cluster.client()
+
+        def use(group: TaskGroup) -> Coro[None]:
+            task = group.spawn(caught(redis.get(B_KEY)))
+            while not gets(cluster.b):
+                yield from coro.checkpoint()
+            cluster.tell(low=[cluster.a.listener.port], high=[cluster.a.listener.port])
+            assert cluster.b.stream is not None
+            cluster.b.stream.write_eof()
+            error = yield from task.join()
+            assert isinstance(error, RedisConnectionError) and error.sent
+            assert cluster.b.address in str(error)
+            while cluster.asked < 2:
+                yield from coro.checkpoint()
+            yield from settle()
+            assert (yield from redis.get(B_KEY)) == b"value"
+            assert (gets(cluster.a), gets(cluster.b)) == (1, 1)
+
+        yield from coro.task_group(use)
+
+    run(body, time.monotonic)
+
+
+def test_pipeline_of_which_one_node_dies_has_the_results_of_the_others() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        del cluster.b.answers[b"GET"]
+        redis = cluster.client()
+
+        def use(group: TaskGroup) -> Coro[None]:
+            pipeline = redis.pipeline(transaction=False)
+            for key in (A_KEY, B_KEY, A_KEY, B_KEY):
+                pipeline.get(key)
+            task = group.spawn(pipeline.execute(raise_on_error=False))
+            while gets(cluster.b) < 2:
+                yield from coro.checkpoint()
+            assert cluster.b.stream is not None
+            cluster.b.stream.write_eof()
+            first, lost, third, lost_too = yield from task.join()
+            assert (first, third) == (b"value", b"value")
+            for error in lost, lost_too:
+                assert isinstance(error, RedisConnectionError) and error.sent
+                assert f"{cluster.b.address} was lost" in str(error)
+            assert lost is not lost_too
+
+        yield from coro.task_group(use)
+
+    run(body, time.monotonic)
+
+
+# --- Redirections ------------------------------------------------------------------------------
+
+
+def test_redirection_without_a_host_is_to_the_host_that_answered() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        cluster.b.answers[b"GET"] = b"-MOVED 3300 :%d\r\n" % cluster.a.listener.port
+        redis = cluster.client()
+        assert (yield from redis.get(B_KEY)) == b"value"
+        assert (yield from redis.get(B_KEY)) == b"value"
+        assert (gets(cluster.a), gets(cluster.b)) == (2, 1)
+
+    run(body)
+
+
+def test_redirection_to_a_node_that_the_map_does_not_know() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        cluster.tell(low=[cluster.a.listener.port], high=[cluster.a.listener.port])
+        redis = RedisCluster.from_url(cluster.a.url)
+        cluster.a.answers[b"GET"] = b"-ASK 3300 %s\r\n" % cluster.b.address.encode()
+        assert (yield from redis.get(B_KEY)) == b"value"
+        assert cluster.b.commands == [[b"ASKING"], [b"GET", b"b"]]
+
+    run(body)
+
+
+def test_asking_and_its_command_stay_together_among_others() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        cluster.b.answers[b"GET"] = b"-ASK 3300 %s\r\n" % cluster.a.address.encode()
+        redis = cluster.client()
+        yield from coro.gather(*[redis.get(key) for key in [A_KEY, B_KEY] * 20])
+        commands = [command for command in cluster.a.commands if command[0] != b"CLUSTER"]
+        assert commands.count([b"ASKING"]) == commands.count([b"GET", b"b"]) == 20
+        for number, command in enumerate(commands):
+            assert (command == [b"ASKING"]) == (commands[number + 1 : number + 2] == [[b"GET", b"b"]])
+        assert gets(cluster.b) == 20  # ASK does not change the map
+
+    run(body)
+
+
+def test_nodes_that_send_a_command_in_circles_are_an_error_in_the_end() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        for here, there in ((cluster.a, cluster.b), (cluster.b, cluster.a)):
+            here.answers[b"GET"] = b"-MOVED 3300 %s\r\n" % there.address.encode()
+        error = yield from caught(cluster.client().get(B_KEY))
+        assert isinstance(error, MovedError)
+        assert ATTEMPTS <= gets(cluster.a) + gets(cluster.b) <= ATTEMPTS + 1
+
+    run(body)
+
+
+def test_cluster_that_is_down_is_tried_again_after_longer_and_longer_pauses() -> None:
+    times: list[float] = []
+
+    def body(cluster: FakeCluster) -> Coro[None]:
+        redis = cluster.client()
+        yield from redis.get(A_KEY)
+        cluster.a.answers[b"GET"] = b"-CLUSTERDOWN The cluster is down\r\n"
+
+        def watch() -> Coro[None]:
+            while len(times) < ATTEMPTS:
+                if gets(cluster.a) > 1 + len(times):
+                    times.append(coro.now())
+                yield from coro.sleep(0.001)
+
+        error, _ = yield from coro.gather(caught(redis.get(A_KEY)), watch())
+        assert isinstance(error, ClusterDownError)
+        cluster.a.answers[b"GET"] = VALUE
+        assert (yield from redis.get(A_KEY)) == b"value"
+
+    run(body, time.monotonic)
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    assert pauses[0] > 0.009
+    assert pauses[-1] > 0.15
+
+
+# --- Replicas --------------------------------------------------------------------------------
+
+
+def test_connections_are_set_to_serve_reads_if_replicas_are_to() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        shard = [cluster.a.listener.port, cluster.b.listener.port]
+        cluster.tell(low=shard, high=shard)
+        redis = cluster.client(replica_reads=True)
+        assert (yield from redis.get(B_KEY)) == b"value"
+        assert cluster.b.commands == [[b"READONLY"], [b"GET", b"b"]]
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    "answer", [b"-LOADING reading\r\n", b"-MASTERDOWN link is down\r\n", b"-CLUSTERDOWN is down\r\n", None]
+)
+def test_replica_that_cannot_serve_is_passed_over(answer: bytes | None) -> None:
+    """None: it cannot be reached."""
+
+    def body(cluster: FakeCluster) -> Coro[None]:
+        shard = [cluster.a.listener.port, cluster.b.listener.port if answer else dead_port()]
+        cluster.tell(low=shard, high=shard)
+        if answer:
+            cluster.b.answers[b"GET"] = answer
+        redis = cluster.client(replica_reads=True)
+        assert (yield from redis.get(B_KEY)) == b"value"
+        assert (gets(cluster.a), gets(cluster.b)) == (1, 1 if answer else 0)
+
+    run(body)
+
+
+# --- Cancellation ------------------------------------------------------------------------------
+
+
+def test_caller_cancelled_at_any_step_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command whose way is long: a node that is dead, a new map, a node that redirects, one that answers."""
+    monkeypatch.setattr("coro.redis.nodes.PAUSE", 0.0)
+
+    def once(cluster: FakeCluster, turns: int) -> Coro[bool]:
+        cluster.tell(low=[dead_port()], high=[cluster.a.listener.port])
+        redis = cluster.client()
+        yield from redis.get(A_KEY)
+        cluster.tell(low=[cluster.b.listener.port], high=[cluster.a.listener.port])
+        cluster.b.answers[b"GET"] = b"-ASK 3300 %s\r\n" % cluster.a.address.encode()
+
+        def use(group: TaskGroup) -> Coro[bool]:
+            task = group.spawn(redis.get(B_KEY))
+            for _ in range(turns):
+                yield from coro.checkpoint()
+            task.cancel()
+            assert (yield from redis.get(A_KEY)) == b"value"
+            yield from settle()
+            for node in redis._map._nodes.values():
+                assert "0 unsent, 0 unanswered" in repr(node)
+            assert not redis._map._waiters
+            return task.exception is not None
+
+        cancelled = yield from coro.task_group(use)
+        redis.close()
+        return cancelled
+
+    def body(cluster: FakeCluster) -> Coro[None]:
+        turns = 0
+        while (yield from once(cluster, turns)):
+            turns += 1
+        assert turns > 10
+
+    run(body, time.monotonic)
