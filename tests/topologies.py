@@ -168,7 +168,8 @@ class RedisCluster:
 
     def move_keys(self, source: ClusterNode, target: ClusterNode, *keys: str | bytes) -> None:
         """Move keys of a slot that is migrating."""
-        source.command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, *self._migrate_login(), "KEYS", *keys)
+        port = target.tls_port if "--tls-cluster" in target.options else target.port
+        source.command("MIGRATE", "127.0.0.1", port, "", 0, 5000, *self._migrate_login(), "KEYS", *keys)
 
     def _migrate_login(self) -> list[str]:
         return ["AUTH", self.password] if self.password else []

@@ -162,7 +162,9 @@ def _judge(cluster: ClusterMap, job: Job) -> Verdict:
         job.asking = isinstance(outcome, AskError)
         job.node = cluster.target(outcome, node) if job.asking else cluster.moved(outcome, node)
         return Verdict.SEND
-    if isinstance(outcome, (TryAgainError, *_UNFIT, RedisConnectionError)):
+    if isinstance(outcome, RedisConnectionError):
+        cluster.suspect(node)
+    elif isinstance(outcome, (TryAgainError, *_UNFIT)):
         cluster.refresh()
     if job.reads and (isinstance(outcome, _UNFIT) or _was_not_sent(outcome)):
         job.reads, job.node = False, None

@@ -4,9 +4,11 @@ The map is a guess that the nodes correct. It is asked for when the first comman
 says that it is out of date: a redirection, a lost connection, a slot that nobody serves; and once in a while without
 any reason. One task does the asking: however many callers find out at once that a node is gone, they wait for the same
 answer, and between two askings there is a pause. Any node will do, those known and those named at the start: the first
-that answers is believed, and one that is silent for a while is not waited for alone.
+that answers is believed, and one that is silent for a while is not waited for alone. As long as a node of the map
+cannot be reached, the map is asked for again and again, less and less often.
 
-Of a node that is left out of a new map the connections are closed, once what was sent there has been answered.
+What waits to be sent to a node that serves no slots any more is handed back, to be sent elsewhere. Of a node that is
+left out of a new map the connections are closed, once what was sent there has been answered.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ from coro.sync import WaitQueue
 from coro.task import Coro
 
 REFRESH_INTERVAL = 60.0  # seconds after which the map is asked for without a reason
+SUSPICION_INTERVAL = 0.5  # seconds, if a node cannot be reached; doubled each time
 PAUSE = 0.1  # seconds between two askings; doubled each time that no node answers
 LONGEST_PAUSE = 1.0  # seconds
 PATIENCE = 0.5  # seconds in which a node may answer before another is asked as well
@@ -71,6 +74,8 @@ class ClusterMap:
         self._nodes: dict[Address, Node] = {}
         self._keeper: Task[None] | None = None
         self._wanted = False
+        self._suspects: set[Node] = set()  # to which a connection was lost, or not had
+        self._interval = REFRESH_INTERVAL
         self._reasons = WaitQueue("a reason to ask for the nodes of the cluster")
         self._waiters = WaitQueue(f"the nodes of {self}")
         self._refusal: RedisConnectionError | None = None  # what the last asking ended in, if not in a map
@@ -128,6 +133,12 @@ class ClusterMap:
             self._keeper = background(self._keep(), name=str(self))
         self._reasons.wake_one()
 
+    def suspect(self, node: Node) -> None:
+        """As `refresh`, and until the node is back or out of the map. Does not suspend."""
+        self._suspects.add(node)
+        self._interval = SUSPICION_INTERVAL
+        self.refresh()
+
     def refreshed(self) -> Coro[None]:
         """Have the map asked for again, and wait for it. Suspends. `RedisConnectionError` when no node answers."""
         left = self._ask_at - now()
@@ -141,7 +152,7 @@ class ClusterMap:
         try:
             while True:
                 if not self._wanted:
-                    with move_on_after(REFRESH_INTERVAL):
+                    with move_on_after(self._interval):
                         yield self._reasons
                 yield from sleep(self._ask_at - now())
                 self._wanted = False
@@ -162,6 +173,8 @@ class ClusterMap:
         else:
             self._refusal, self._pause = None, PAUSE
             self._install(topology)
+            self._suspects = {node for node in self._suspects & {*self._nodes.values()} if not node.shared.connected}
+            self._interval = min(2 * self._interval, REFRESH_INTERVAL) if self._suspects else REFRESH_INTERVAL
             self._waiters.wake_all()
         self._ask_at = now() + self._pause * random.uniform(0.5, 1)
 
@@ -201,7 +214,9 @@ class ClusterMap:
             self._nodes.pop(address).retire()
         for shard in topology.shards:
             self._node(shard.primary).replicas = [self._node(address) for address in shard.replicas]
-        self.primaries = [self._node(shard.primary) for shard in topology.shards]
+        before, self.primaries = self.primaries, [self._node(shard.primary) for shard in topology.shards]
+        for node in {*before} - {*self.primaries}:
+            node.shared.fail_unsent(RedisError("it serves no slots any more"))
         self.owners[:] = topology.spread(lambda shard: self._node(shard.primary))
 
     def _forget(self) -> None:
@@ -210,6 +225,7 @@ class ClusterMap:
         self.primaries = []
         self._nodes = {}
         self._refusal = None
+        self._suspects, self._interval = set(), REFRESH_INTERVAL
         self._pause, self._ask_at, self._wanted = PAUSE, 0.0, False
 
     def close(self) -> None:

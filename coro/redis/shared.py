@@ -129,6 +129,7 @@ class SharedConnection:
         self.unanswered: deque[Command] = deque()
         self.idle = True  # nobody looks at `unsent` until `attend` is called
         self.closed = False
+        self.connected = False
         self._retiring = False
         self._work = WaitQueue("commands to send to Redis")
         self._keeper: Task[None] | None = None
@@ -162,6 +163,13 @@ class SharedConnection:
             self._retiring = True
             self._work.wake_one()
 
+    def fail_unsent(self, reason: BaseException | None) -> None:
+        """End the wait of those whose command was not sent yet: they may try elsewhere. Does not suspend."""
+        for command in self.unsent:
+            if command.receiver is not None:
+                command.receiver.fail(lost(self.settings, reason, command.name, sent=False))
+        self.unsent.clear()
+
     # --- The life of one connection, in a task of its own ------------------------
 
     def _keep(self) -> Coro[None]:
@@ -169,6 +177,7 @@ class SharedConnection:
         reason: BaseException | None = None
         try:
             connection = yield from self.connector.open()
+            self.connected = True
             self._last_sent = now()
             try:
                 yield from task_group(lambda group: self._serve(connection, group))
@@ -179,7 +188,7 @@ class SharedConnection:
         finally:
             self._keeper = None
             self.idle = True
-            self._retiring = False
+            self.connected = self._retiring = False
             if not isinstance(reason, Retired):
                 self._fail_all(reason)
             elif self.unsent:
@@ -280,11 +289,11 @@ class SharedConnection:
 
     def _fail_all(self, reason: BaseException | None) -> None:
         """End the wait of every caller: with `ClosedError` if there is no other reason."""
-        for commands, sent in ((self.unanswered, True), (self.unsent, False)):
-            for command in commands:
-                if command.receiver is not None:
-                    command.receiver.fail(lost(self.settings, reason, command.name, sent=sent))
-            commands.clear()
+        for command in self.unanswered:
+            if command.receiver is not None:
+                command.receiver.fail(lost(self.settings, reason, command.name, sent=True))
+        self.unanswered.clear()
+        self.fail_unsent(reason)
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "idle" if self._keeper is None else "open"

@@ -329,6 +329,62 @@ def test_pipeline_of_which_one_node_dies_has_the_results_of_the_others() -> None
     run(body, time.monotonic)
 
 
+def test_what_waits_for_a_node_that_serves_nothing_any_more_goes_elsewhere() -> None:
+    """The node has accepted the connection and is silent: its deadline is far away."""
+    clock = ManualClock()
+
+    def body(cluster: FakeCluster) -> Coro[None]:
+        del cluster.b.answers[b"HELLO"]
+        redis = cluster.client()
+        yield from redis.get(A_KEY)
+
+        def use(group: TaskGroup) -> Coro[None]:
+            task = group.spawn(redis.get(B_KEY))
+            while not cluster.b.hellos:
+                yield from coro.checkpoint()
+            cluster.tell(low=[cluster.a.listener.port], high=[cluster.a.listener.port])
+            redis._map.refresh()
+            started = clock.time
+            while not task.done:
+                clock.advance(0.1)
+                yield from settle()
+            assert (yield from task.join()) == b"value"
+            assert clock.time - started < 1
+
+        yield from coro.task_group(use)
+
+    run(body, clock)
+
+
+def test_map_is_asked_for_until_a_node_that_cannot_be_reached_is_out_of_it() -> None:
+    clock = ManualClock()
+
+    def body(cluster: FakeCluster) -> Coro[None]:
+        cluster.tell(low=[dead_port()], high=[cluster.a.listener.port])
+        redis = cluster.client()
+        yield from redis.get(A_KEY)
+        clock.advance(1)
+        yield from caught(redis.get(B_KEY))
+        asked = cluster.asked
+        for seconds in (0.5, 1, 2, 4):
+            yield from settle()
+            assert cluster.asked == asked
+            clock.advance(seconds)
+            asked += 1
+            while cluster.asked < asked:
+                yield from coro.checkpoint()
+        cluster.tell(low=[cluster.a.listener.port], high=[cluster.a.listener.port])
+        clock.advance(8)
+        while cluster.asked == asked:
+            yield from coro.checkpoint()
+        yield from settle()
+        clock.advance(50)
+        yield from settle()
+        assert cluster.asked == asked + 1
+
+    run(body, clock)
+
+
 # --- Redirections ------------------------------------------------------------------------------
 
 
