@@ -88,6 +88,7 @@ class Connection(Queries):
         self.id = session.greeting.connection_id  # as SHOW PROCESSLIST and KILL have it
         self.server_version = session.greeting.server_version
         self._session = session
+        self.user_changed = False  # `change_user` was used: the session is another's than the URL's
         self._channel = channel
         self._perform = channel.perform
         self._phase = CommandPhase(channel.framer, session.capabilities, session.status)
@@ -227,6 +228,7 @@ class Connection(Queries):
         """
         who = replace(self._session.who, user=user, password=password, database=database, further_passwords=())
         self._statements.clear()
+        self.user_changed = True
         try:
             self._phase.status = yield from self._perform(change_user(self._channel.framer, who, self._session))
             yield from self.settle()

@@ -41,6 +41,7 @@ PING_AFTER: Final = 30.0  # seconds of idleness
 PING_TIMEOUT: Final = 2.0  # seconds
 CLEAN_TIMEOUT: Final = 5.0  # seconds
 KILL_TIMEOUT: Final = 5.0  # seconds
+ER_UNKNOWN_COM_ERROR: Final = 1047  # "WSREP has not yet prepared node for application use"
 FIRST_PAUSE: Final = 0.01  # seconds before a transaction is run again; twice as long each time, up to
 LONGEST_PAUSE: Final = 1.0
 # ER_CHECKREAD, ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK, and the same from a group of servers that certify each other's
@@ -153,6 +154,10 @@ class Pool(Queries):
             except GeneratorExit:
                 connection.abort()
                 raise
+            except DatabaseError as error:
+                if error.code == ER_UNKNOWN_COM_ERROR:
+                    self._avoid(pooled)
+                raise
             finally:
                 self._take_back(pooled)
 
@@ -201,7 +206,7 @@ class Pool(Queries):
         while (pooled := self._next_idle()) is not None:
             if now() - pooled.idle_since < PING_AFTER or (yield from self._answers(pooled.connection)):
                 return pooled
-            self._drop([other for other in self._idle if other.target is pooled.target])
+            self._drop([other for other in self._idle if other.target == pooled.target])
         connection, target = yield from self._servers.connect()
         if self._kill_cancelled:
             connection.linger()
@@ -237,6 +242,12 @@ class Pool(Queries):
             if (database or "").lower() != pooled.target.database.lower():  # a reset does not undo USE
                 connection.abort()
 
+    def _avoid(self, pooled: _Pooled) -> None:
+        """A Galera node left its cluster, and refuses all statements: go to another one."""
+        pooled.connection.abort()
+        self._drop([other for other in self._idle if other.target == pooled.target])
+        self._servers.note_failure(pooled.target)
+
     def _take_back(self, pooled: _Pooled) -> None:
         connection = pooled.connection
         if connection.closed:
@@ -246,7 +257,7 @@ class Pool(Queries):
                 connection.abort()
         elif self.closed:
             connection.close()
-        elif connection.in_transaction or connection.session_changed:
+        elif connection.in_transaction or connection.session_changed or connection.user_changed:
             connection.abort()
         else:
             pooled.idle_since = now()
