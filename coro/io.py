@@ -16,7 +16,7 @@ import socket
 import ssl
 from contextlib import suppress
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeAlias, cast
 
 from coro.errors import BusyError, ClosedError
 from coro.task import Coro, Request, Task
@@ -77,10 +77,18 @@ class Writable(Request):
         return f"writable {self.descriptor!r}"
 
 
+class Watcher(Protocol):
+    """Who wants to know that a descriptor has become readable although no task reads from it."""
+
+    def on_unread(self) -> None:
+        """Called once for each time that the selector was made to watch for it."""
+        ...
+
+
 class Descriptor:
     """A non-blocking descriptor: its registration with the selector and the tasks that wait for it."""
 
-    __slots__ = ("events", "fd", "loop", "readable", "reader", "writable", "writer")
+    __slots__ = ("events", "fd", "loop", "readable", "reader", "watcher", "writable", "writer")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -90,6 +98,7 @@ class Descriptor:
         self.writer: Task[Any] | None = None
         self.readable = Readable(self)
         self.writable = Writable(self)
+        self.watcher: Watcher | None = None
 
     def watch(self, loop: Loop, events: int) -> None:
         """Have the selector report exactly `events`."""
@@ -129,6 +138,8 @@ class Descriptor:
         if unwanted and self.fd >= 0:
             assert self.loop is not None
             self.watch(self.loop, self.events & ~unwanted)
+            if self.watcher is not None and unwanted & EVENT_READ:
+                self.watcher.on_unread()
 
     def forget(self) -> None:
         """Before the descriptor is closed: leave the selector, end the waits with `ClosedError`."""
@@ -240,6 +251,16 @@ class Socket(Descriptor):
         """
         if self.tls:
             raise OSError(errno.EOPNOTSUPP, f"{self!r}: one direction of a TLS connection cannot be closed by itself")
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def end_writing(self) -> None:
+        """As `send_eof`, but under TLS too. What is read after that is for throwing away: it is not decrypted any more.
+
+        Does not suspend. OSError.
+        """
+        if self.tls:
+            with suppress(OSError, ValueError):
+                cast(ssl.SSLSocket, self.sock).unwrap()
         self.sock.shutdown(socket.SHUT_WR)
 
     def connect(self, address: Any) -> Coro[None]:

@@ -49,6 +49,7 @@ PERFORMS_IO = {
     "coro.http.client.client",
     "coro.http.client.exchange",
     "coro.http.client.pool",
+    "coro.http.connection",
     "coro.http.files",
     "coro.http.log",
     "coro.http.server",

@@ -9,7 +9,7 @@ from coro.http.parser import Head
 from coro.task import Coro
 
 if TYPE_CHECKING:
-    from coro.http.server import Connection
+    from coro.http.connection import Connection
 
 READ_SIZE = 32768  # bytes; the allocator serves 64 KiB and more by a slower path
 
@@ -90,7 +90,7 @@ class Body:
     def _take(self, limit: int) -> bytes:
         head = self._head
         data = head.chunks[0] if len(head.chunks) == 1 else b"".join(head.chunks)
-        head.chunks = [] if len(data) <= limit else [data[limit:]]
+        head.chunks = () if len(data) <= limit else [data[limit:]]
         return data[:limit]
 
     def _start_direct(self, room: int) -> int:

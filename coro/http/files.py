@@ -76,7 +76,7 @@ class FileResponse:
     def send(self, sender: Sender) -> Coro[None]:
         try:
             yield from sender.send_head(self, self._count)
-            if sender.request.method != "HEAD":
+            if sender.method != "HEAD":
                 yield from sender.send_file(self._fd, self._offset, self._count)
         finally:
             self.close()

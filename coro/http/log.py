@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from coro.http.forwarded import UNIX, host_of
 from coro.http.message import Request
 from coro.timing import call_later
 
@@ -28,19 +29,20 @@ class AccessLog:
         fields = request.headers
         referer, agent = fields.get("referer", "-"), fields.get("user-agent", "-")
         line = f"{request.method} {request.target} HTTP/{request.version}"
-        self._add(request.peer, line, status, size, f'"{_quoted(referer)}" "{_quoted(agent)}" {seconds:.3f}')
+        self._add(request.client, line, status, size, f'"{_quoted(referer)}" "{_quoted(agent)}" {seconds:.3f}')
 
     def record_refusal(self, peer: str, status: int, size: int) -> None:
         """Note bytes that could not become a request."""
-        self._add(peer, "-", status, size, '"-" "-" -')
+        self._add(host_of(peer), "-", status, size, '"-" "-" -')
 
-    def _add(self, peer: str, line: str, status: int, size: int, rest: str) -> None:
+    def _add(self, host: str, line: str, status: int, size: int, rest: str) -> None:
         second = int(time.time())
         if second != self._second:
             self._second, self._date = second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
         if not self._lines:
             call_later(FLUSH_TIME, self.flush)
-        host = peer.rpartition(":")[0].strip("[]") or "unix:"
+        if host == UNIX:
+            host = "unix:"  # as nginx has it
         self._lines.append(f'{host} - - [{self._date}] "{_quoted(line)}" {status} {size or "-"} {rest}\n')
 
     def flush(self) -> None:

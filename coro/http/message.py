@@ -9,7 +9,7 @@ import functools
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from types import MappingProxyType
@@ -17,11 +17,14 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 from urllib.parse import parse_qsl, unquote
 
 from coro.errors import CoroError
+from coro.http.forwarded import host_of
 from coro.http.parser import Head
 from coro.task import Coro
+from coro.task import Request as Wait
 
 if TYPE_CHECKING:
     from coro.http.body import Body
+    from coro.http.connection import Connection
 
 HeaderList: TypeAlias = Sequence[tuple[str, str]]
 
@@ -78,14 +81,51 @@ NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 class Request:
     """One HTTP request. Its body is read with `request.body`."""
 
-    __slots__ = ("_cookies", "body", "head", "params", "peer")
+    params: Mapping[str, str] = NO_PARAMS  # what the router found in the path
+    _body: Body | None = None
+    _cookies: dict[str, str] | None = None
 
-    def __init__(self, head: Head, body: Body, peer: str) -> None:
+    def __init__(self, head: Head, connection: Connection) -> None:
         self.head = head
-        self.body = body
-        self.peer = peer  # the client's address
-        self.params: Mapping[str, str] = NO_PARAMS  # what the router found in the path
-        self._cookies: dict[str, str] | None = None
+        self._connection = connection
+
+    @property
+    def body(self) -> Body:
+        """The body, to be read as a stream."""
+        if self._body is None:
+            self._body = self._connection.open_body(self.head)
+        return self._body
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end of the connection: a client's or a proxy's, as in `192.0.2.1:54321`."""
+        return self._connection.peer
+
+    @property
+    def client(self) -> str:
+        """The client's IP address, also behind a proxy that the server was told to trust; `unix` for a Unix socket."""
+        return self._connection.server.proxies.client(host_of(self.peer), self.headers.get("x-forwarded-for", ""))
+
+    @property
+    def scheme(self) -> str:
+        """`https` if the client uses TLS, here or to a proxy that the server was told to trust; else `http`."""
+        return self._forwarded("x-forwarded-proto") or ("https" if self._connection.tls else "http")
+
+    @property
+    def host(self) -> str:
+        """The host, perhaps with a port, that the client asks; what a trusted proxy says it was counts."""
+        return self._forwarded("x-forwarded-host") or self.headers.get("host", "")
+
+    def _forwarded(self, name: str) -> str:
+        value = self.headers.get(name, "")
+        if not value or not self._connection.server.proxies.trusts(host_of(self.peer)):
+            return ""
+        return value.rpartition(",")[2].strip()  # the nearest proxy's word
+
+    @property
+    def upgrade(self) -> str:
+        """The protocols that the client offers to go over to, as it lists them; "" if none. See `Upgrade`."""
+        return self.headers.get("upgrade", "") if self.head.upgrade else ""
 
     @property
     def method(self) -> str:
@@ -148,15 +188,20 @@ class Answer(Protocol):
     status: int
     headers: HeaderList
 
-    def send(self, sender: Sender) -> Coro[None]: ...
+    def send(self, sender: Sender) -> Iterable[Wait]:
+        """What there is to wait for until it is sent, often nothing: for `yield from`."""
+        ...
 
 
 class Sender(Protocol):
     """The connection, as an answer sees it."""
 
-    request: Request
+    @property
+    def method(self) -> str:
+        """Of the request that is answered."""
+        ...
 
-    def send_head(self, answer: Answer, length: int | None, body: bytes = b"") -> Coro[None]:
+    def send_head(self, answer: Answer, length: int | None, body: bytes = b"") -> Iterable[Wait]:
         """Send status line and header fields, with the first bytes of the body. Length None: framed as it goes."""
         ...
 
@@ -186,7 +231,9 @@ class Response:
             body = body.encode()
             content_type = content_type or "text/plain; charset=utf-8"
         self.body = body
-        self.headers = (*headers, ("Content-Type", content_type)) if content_type else headers
+        if content_type is not None:
+            headers = (*headers, ("Content-Type", content_type)) if headers else (("Content-Type", content_type),)
+        self.headers = headers
 
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: HeaderList = ()) -> Response:
@@ -194,7 +241,7 @@ class Response:
         body = JSON.encode(value).encode()
         return cls(status, body, headers, "application/json")
 
-    def send(self, sender: Sender) -> Coro[None]:
+    def send(self, sender: Sender) -> Iterable[Wait]:
         return sender.send_head(self, len(self.body), self.body)
 
 
@@ -214,7 +261,7 @@ class StreamResponse:
 
     def send(self, sender: Sender) -> Coro[None]:
         yield from sender.send_head(self, None)
-        if sender.request.method != "HEAD" and self.status not in BODILESS:
+        if sender.method != "HEAD" and self.status not in BODILESS:
             yield from self._write_body(sender.send_body)
 
 
@@ -226,12 +273,24 @@ FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6
 SERVERS_OWN = frozenset({"connection", "content-length", "date", "transfer-encoding"})
 
 
-@functools.cache
-def _status_line(status: int) -> str:
-    if not 200 <= status <= 599:
-        raise ValueError(f"{status} is not the status of a final answer")
-    phrase = HTTPStatus(status).phrase if status in STATUSES else ""
-    return f"HTTP/1.1 {status} {phrase}\r\nDate: "
+_starts: dict[int, str] = {}  # by status: what an answer begins with, in this second
+_second = 0
+
+
+def _start(status: int) -> str:
+    """The status line and `Date`."""
+    global _second
+    second = int(time.time())
+    if second != _second:
+        _second = second
+        _starts.clear()
+    start = _starts.get(status)
+    if start is None:
+        if not 100 < status <= 599:
+            raise ValueError(f"{status} is not the status of an answer")
+        phrase = HTTPStatus(status).phrase if status in STATUSES else ""
+        start = _starts[status] = f"HTTP/1.1 {status} {phrase}\r\nDate: {formatdate(second, usegmt=True)}\r\n"
+    return start
 
 
 @functools.lru_cache
@@ -242,34 +301,36 @@ def _check_name(name: str) -> None:
         raise ValueError(f"header field {name!r} is set by the server itself")
 
 
-def encode_head(status: int, headers: HeaderList, length: int | None, chunked: bool, connection: str) -> bytes:
-    """Status line and header fields, to the empty line.
+KNOWN_FIELDS = 256
+_known_fields: dict[HeaderList, str] = {}  # encoded before: many answers have the same
 
-    ValueError for a status that is none, a field that would end its line, and fields that are the server's own.
-    """
-    text = f"{_status_line(status)}{http_date()}\r\n"
+
+def _fields(headers: HeaderList) -> str:
+    """The header fields, checked."""
+    text = ""
     for name, value in headers:
         _check_name(name)
         if not value.isprintable():
             raise ValueError(f"header field {name!r}: {value!r} has characters that could end or split it")
         text += f"{name}: {value}\r\n"
+    if type(headers) is tuple and len(text) <= 1024 and "set-cookie:" not in text.lower():
+        if len(_known_fields) >= KNOWN_FIELDS:
+            _known_fields.clear()
+        _known_fields[headers] = text
+    return text
+
+
+def encode_head(status: int, headers: HeaderList, length: int | None, chunked: bool, connection: str) -> bytes:
+    """Status line and header fields, to the empty line.
+
+    ValueError for a status that is none, a field that would end its line, and fields that are the server's own.
+    """
+    known = _known_fields.get(headers) if type(headers) is tuple else None
+    text = _start(status) + (_fields(headers) if known is None else known)
     if chunked:
         text += "Transfer-Encoding: chunked\r\n"
     elif length is not None and status not in BODILESS:
         text += f"Content-Length: {length}\r\n"
-    if connection:
-        text += f"Connection: {connection}\r\n"
-    return (text + "\r\n").encode("latin-1")
+    text += f"Connection: {connection}\r\n\r\n" if connection else "\r\n"
+    return text.encode("latin-1")
 
-
-_date_second = 0
-_date_text = ""
-
-
-def http_date() -> str:
-    """The time now, as a `Date` field gives it (RFC 9110, section 5.6.7); made once a second."""
-    global _date_second, _date_text
-    second = int(time.time())
-    if second != _date_second:
-        _date_second, _date_text = second, formatdate(second, usegmt=True)
-    return _date_text

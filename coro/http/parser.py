@@ -1,8 +1,8 @@
 """HTTP/1.1 requests out of bytes (RFC 9112), without any I/O. Framing is llhttp's, through httptools.
 
     parser.feed(data)
-    while parser.heads: head = parser.heads.pop(0) ...      # each request, as soon as its head is complete
-    if parser.refusal: ...                                     # nothing after it can be trusted: answer and close
+    while head := parser.next_head(): ...     # each request, as soon as its head is complete
+    if parser.refusal: ...                    # nothing after it can be trusted: answer and close
 
 llhttp decides where messages begin and end, and refuses ambiguous framing. It accepts heads of any size, any number of
 header fields, chunk extensions without end, requests without `Host` and chunked bodies from HTTP/1.0 clients: these
@@ -29,6 +29,9 @@ class Limits:
     head_time: float = 20.0  # from the first byte of a request to the end of its head: 408
     idle_time: float = 75.0  # between two requests of a connection: closed
     body_idle_time: float = 60.0  # without a byte of the body, or without one taken of the answer: 408, closed
+    body_rate: float = 240.0  # bytes of a body that buy a second of that time back; 0: any byte buys all of it
+    requests: int = 10_000  # of one connection: closed after that
+    connections: int = 20_000  # at the same time: no more are accepted until one ends
 
 
 class Refusal(Exception):
@@ -43,10 +46,14 @@ class Refusal(Exception):
 class Head:
     """A request line and its header fields (names in lower case), and what has come of the body."""
 
-    __slots__ = (
-        "buffered", "chunked", "chunks", "complete", "content_length", "expects_continue", "fields",
-        "keep_alive", "method", "target", "version",
-    )  # fmt: skip
+    # Class attributes, because most requests keep these values: setting them would take as long as all the rest.
+    content_length: int | None = None
+    chunked = False
+    expects_continue = False
+    upgrade = False  # does the client offer another protocol, to be spoken right behind this head?
+    chunks: list[bytes] | tuple[()] = ()  # of the body: received, not yet read
+    buffered = 0  # bytes of the body received so far
+    complete = False  # has the whole message arrived?
 
     def __init__(self, method: str, target: str, version: str, fields: dict[bytes, bytes], keep_alive: bool) -> None:
         self.method = method
@@ -54,96 +61,218 @@ class Head:
         self.version = version
         self.fields = fields
         self.keep_alive = keep_alive  # RFC 9112, section 9.3
-        self.content_length: int | None = None
-        self.chunked = False
-        self.expects_continue = False
-        self.chunks: list[bytes] = []  # of the body: received, not yet read
-        self.buffered = 0  # bytes of the body received so far
-        self.complete = False  # has the whole message arrived?
 
 
 MIN_CHUNK_FRAMING = 32  # bytes that any chunk may take for its size line and line ends
 ONCE = {b"host", b"content-length", b"transfer-encoding", b"expect", b"authorization", b"range"}
 HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(:[0-9]*)?")  # RFC 3986, section 3.2.2
 ABSOLUTE = re.compile(r"https?://([^/?]+)", re.IGNORECASE)
+# llhttp takes several spaces for one, and RTSP/1.0 for HTTP/1.0; RFC 9112, section 3 has one space and one name.
+REQUEST_LINE = re.compile(rb"[A-Z-]+ [^ ]+ HTTP/[0-9]\.[0-9]\r\n")
+PLAIN_LINE = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
+HEAD_END = b"\r\n\r\n"
 HEAD_SLACK = 256  # bytes that a head may have besides its target and its fields
+KNOWN_SIZE = 1024  # bytes of a request line, or a block of fields, that is remembered
+KNOWN_PARTS = 256  # request lines, and blocks of fields, that are remembered
+
+
+class Known:
+    """Parts of heads that were read before, by their bytes. Connections of one server share it."""
+
+    def __init__(self) -> None:
+        self.lines: dict[bytes, tuple[str, str]] = {}  # method and target, of HTTP/1.1 requests
+        self.fields: dict[bytes, dict[bytes, bytes]] = {}  # of bodiless requests on connections that persist
+
+    def add_line(self, line: bytes) -> tuple[str, str] | None:
+        """Method and target, if the line is that of a plain request."""
+        plain = PLAIN_LINE.fullmatch(str(line, "latin-1"))
+        if plain is None or len(line) > KNOWN_SIZE:
+            return None
+        if len(self.lines) >= KNOWN_PARTS:
+            self.lines.clear()
+        found = self.lines[line] = (plain[1], plain[2])
+        return found
+
+    def add_fields(self, block: bytes, fields: dict[bytes, bytes]) -> None:
+        """Remember what a whole block of fields means."""
+        if len(block) <= KNOWN_SIZE:
+            if len(self.fields) >= KNOWN_PARTS:
+                self.fields.clear()
+            self.fields[block] = fields
 
 
 class RequestParser:
-    """One connection's requests. `feed` never raises: what is wrong ends up in `refusal`."""
+    """One connection's requests. Nothing here raises: what is wrong ends up in `refusal`.
 
-    def __init__(self, limits: Limits) -> None:
+    Bytes are looked at up to the end of one message at a time, so that a client that pipelines costs no more memory
+    than the bytes it has sent. A client mostly sends the same fields with each request: what is found in `known`, to
+    the byte, is not read again.
+    """
+
+    __slots__ = (
+        "_chunk_count", "_current", "_field_count", "_fields", "_framing", "_head", "_head_size", "_host", "_known",
+        "_last", "_line", "_llhttp", "_rest", "_tail", "_target", "_unparsed", "limits", "refusal",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits, known: Known | None = None) -> None:
         self.limits = limits
-        self.heads: list[Head] = []  # a deque would take 600 bytes more for each connection
         self.refusal: Refusal | None = None
+        self._known = known or Known()
+        self._head: Head | None = None  # complete and not handed out yet
+        self._rest = b""  # received, and not looked at
+        self._last = False  # was the last head one after which the connection is to be closed?
         self._restart()
 
     def _restart(self) -> None:
+        self._llhttp: Any = None  # made when it is needed: an idle connection is better off without
         self._host: bytes | None = None  # the last one that was checked
-        self._llhttp: Any = httptools.HttpRequestParser(self)
+        self._line = b""  # the request line, as far as it has come
+        self._tail = b""  # the last bytes looked at, as far as they may belong to the end of a head
         self._target = b""
         self._fields: dict[bytes, bytes] = {}
         self._head_size = 0  # of the fields that llhttp has reported
         self._field_count = 0
-        self._unparsed = 0  # bytes fed since the head began, while it is incomplete
+        self._unparsed = 0  # bytes since the head began, while it is incomplete
         self._current: Head | None = None  # the message whose body is arriving
         self._framing = 0  # bytes of its body that were not content
         self._chunk_count = 0
 
     @property
+    def pipelined(self) -> bool:
+        """Are there bytes that have not been looked at?"""
+        return bool(self._rest)
+
+    @property
     def mid_head(self) -> bool:
         """Has a head begun that is not complete?"""
-        return self._unparsed > 0
+        return bool(self._line)
+
+    def next_head(self, data: bytes = b"") -> Head | None:
+        """Take in received bytes. The next request, as soon as its head is complete, else None."""
+        if data:
+            if not (self._rest or self._line or self._last) and self._current is None and self._head is None:
+                head = self._recognize(data)
+                if head is not None:
+                    return head
+            self.feed(data)
+        elif self._rest and self._head is None:
+            self._advance()
+        head, self._head = self._head, None
+        return head
 
     def feed(self, data: bytes) -> None:
-        """Take in received bytes: new entries in `heads`, more in the last one's `chunks`, or a `refusal`."""
-        if self.refusal is not None:
-            return
-        if self._llhttp is None:
-            self._llhttp = httptools.HttpRequestParser(self)
-        message = self._current
-        before = message.buffered if message is not None else 0
-        while True:
-            try:
-                self._llhttp.feed_data(data)
-                break
-            except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
-                self._decline_upgrade(self.heads[-1])
-            except httptools.HttpParserError as error:
-                status = 505 if "HTTP version" in str(error) else 400
-                self.refusal = self.refusal or Refusal(status, f"malformed request: {error}")
-                return
-        if message is not None and message.chunked and self._current is message:
-            self._framing += len(data) - (message.buffered - before)
-            self._check_chunk_framing()
-        if self._current is None and (self._target or self._unparsed):
-            # The first piece may hold other messages as well. What exceeds the limits within it is found by llhttp.
-            self._unparsed += len(data) if self._unparsed else 1
-            if self._unparsed > self.limits.head + self.limits.target + HEAD_SLACK:
-                self.refusal = self._too_large()
+        """Take in received bytes."""
+        if self.refusal is None:
+            self._rest = self._rest + data if self._rest else data
+            self._advance()
+
+    def take_rest(self) -> bytes:
+        """What was received behind the last message: another protocol's bytes, after an upgrade."""
+        rest, self._rest = self._rest, b""
+        return rest
 
     def detach(self) -> None:
         """The rest of the current body will be read past this parser; the next byte fed begins a new request."""
         self._restart()
-        self._llhttp = None  # while a body arrives, which may take long, it would only take up memory
 
-    def _decline_upgrade(self, head: Head) -> None:
-        """Stay with HTTP/1.1, as RFC 9110, section 7.8 allows.
+    def _advance(self) -> None:
+        """Look at what was received: to the end of the current message, then to the end of one more head."""
+        while self._rest and self.refusal is None and (self._current is not None or self._head is None):
+            rest, message = self._rest, self._current
+            if self._last and message is None:
+                self._rest = b""
+                if rest.strip(b"\r\n"):
+                    self.refusal = Refusal(400, "something follows the last request of the connection")
+                return
+            if message is not None and message.content_length is not None:
+                size = message.content_length - message.buffered
+            else:
+                end = (self._tail + rest).find(HEAD_END) if self._tail else rest.find(HEAD_END)
+                size = len(rest) if end < 0 else end + len(HEAD_END) - len(self._tail)
+            if size >= len(rest):
+                self._rest = b""
+                self._parse(rest)
+            else:
+                self._rest = rest[size:]
+                piece = rest[:size]
+                if message is None and not self._line:
+                    self._head = self._recognize(piece)
+                if message is not None or self._head is None:
+                    self._parse(piece)
 
-        llhttp takes all that follows `head`, its body too, for another protocol's. A new one is brought to where
-        the body begins: it reads the framing of `head` once more.
+    def _recognize(self, data: bytes) -> Head | None:
+        """Is this a request line, and fields that are known, and nothing else?"""
+        line_end = data.find(b"\r\n")
+        known = self._known
+        fields = known.fields.get(data[line_end:])
+        if fields is None or line_end > self.limits.target:
+            return None
+        line = known.lines.get(data[:line_end]) or known.add_line(data[:line_end])
+        if line is None:
+            return None
+        head = Head(line[0], line[1], "1.1", fields, True)
+        head.complete = True
+        return head
+
+    def _parse(self, piece: bytes) -> None:
+        """Have llhttp look at a piece, which ends no later than the message or the head that it belongs to."""
+        if self._llhttp is None:
+            self._llhttp = httptools.HttpRequestParser(self)
+        message, begins = self._current, not self._line
+        before = message.buffered if message is not None else 0
+        self._tail = b"" if piece.endswith(HEAD_END) else (self._tail + piece)[-3:]
+        if message is None and not self._line.endswith(b"\n"):
+            line, end, _ = (self._line + piece).lstrip(b"\r\n").partition(b"\n")
+            self._line = line + end
+        line = self._line
+        try:
+            self._llhttp.feed_data(piece)
+        except httptools.HttpParserUpgrade:
+            self._leave_upgrade(None if message is not None else self._head)
+        except httptools.HttpParserError as error:
+            status = 505 if "HTTP version" in str(error) else 400
+            self.refusal = self.refusal or Refusal(status, f"malformed request: {error}")
+            return
+        if message is not None:
+            if message.chunked:
+                self._framing += len(piece) - (message.buffered - before)
+                self._check_chunk_framing()
+        elif self._head is None:
+            if self._line:
+                self._unparsed += len(piece)
+                if self._unparsed > self.limits.head + self.limits.target + HEAD_SLACK:
+                    self.refusal = self._too_large()
+        elif begins and piece.startswith(line):
+            self._remember(line[:-2], piece[len(line) - 2 :], self._head)
+
+    def _remember(self, line: bytes, block: bytes, head: Head) -> None:
+        """`head` was read as a whole: what it consists of need not be read again, if it means the same elsewhere."""
+        plain = head.version == "1.1" and head.keep_alive and not (head.upgrade or head.expects_continue)
+        bodiless = head.content_length is None and not head.chunked
+        # A line of the absolute form is not added: its host took the place of the field.
+        if plain and bodiless and self._known.add_line(line) is not None:
+            self._known.add_fields(block, head.fields)
+
+    def _leave_upgrade(self, head: Head | None) -> None:
+        """llhttp takes all that follows an upgrade for another protocol's; whether it is, the server will decide.
+
+        A request with a body stays one of HTTP/1.1, as RFC 9110, section 7.8 allows. A new llhttp is brought to where
+        its body begins: it reads the framing of `head` once more.
         """
         self._restart()
+        if head is None:
+            return
         if head.chunked:
             framing = b"Transfer-Encoding: chunked"
         elif head.content_length:
             framing = b"Content-Length: %d" % head.content_length
         else:
+            head.upgrade = True
             return
-        self._llhttp.feed_data(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + framing + b"\r\n\r\n")
-        self.heads.pop()
-        self._current = head
+        self._line = b"POST / HTTP/1.1\r\n"
+        self._llhttp = httptools.HttpRequestParser(self)
+        self._llhttp.feed_data(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + framing + HEAD_END)
+        self._head = self._current = head
         head.complete = False
 
     # --- Called by llhttp ------------------------------------------------------
@@ -180,6 +309,8 @@ class RequestParser:
                 self._refuse(400, "a request needs a Host field")
         elif version != "1.0":
             self._refuse(505, f"HTTP/{version} is not supported")
+        if not REQUEST_LINE.fullmatch(self._line):
+            self._refuse(400, "malformed request line")
         if b"transfer-encoding" in fields:
             self._check_transfer_encoding(version, fields)
             head.chunked = True
@@ -189,11 +320,11 @@ class RequestParser:
             if fields[b"expect"].lower() != b"100-continue":
                 self._refuse(417, "the only expectation supported is 100-continue")
             head.expects_continue = version == "1.1"
-        self._current = head
-        self._target = b""
+        self._head = self._current = head
+        self._last = not head.keep_alive
+        self._line = self._target = b""
         self._fields = {}
         self._head_size = self._field_count = self._unparsed = 0
-        self.heads.append(head)
 
     def on_chunk_header(self) -> None:
         self._chunk_count += 1
@@ -201,7 +332,10 @@ class RequestParser:
     def on_body(self, data: bytes) -> None:
         head = self._current
         assert head is not None
-        head.chunks.append(data)
+        if head.chunks:
+            head.chunks.append(data)
+        else:
+            head.chunks = [data]
         head.buffered += len(data)
 
     def on_message_complete(self) -> None:

@@ -38,8 +38,8 @@ class Router:
 
     def handle(self, request: Request) -> Coro[Answer]:
         """A handler: the one that is due for the request. `HTTPError` 404, or 405 with `Allow`."""
-        path = request.target.partition("?")[0]
-        method = request.method
+        head = request.head
+        path, method = head.target.partition("?")[0], head.method
         exact = self._exact.get(path)
         if exact is not None and method in exact:
             return exact[method](request)

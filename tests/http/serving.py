@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import coro
 from coro.http import AccessLog, Handler, Limits, Request, Response, Server
-from coro.http.server import Connection
+from coro.http.connection import Connection
 from coro.net import listen, listen_unix
 from coro.task import Coro, current_task
 
@@ -138,9 +138,10 @@ class Service:
 
     def __init__(
         self, handler: Handler, limits: Limits | None = None, access_log: AccessLog | None = None,
-        path: str | None = None,
+        path: str | None = None, **options: Any,
     ) -> None:  # fmt: skip
-        self.server = Server(handler, limits=limits, access_log=access_log)
+        """`options`: of the `Server`."""
+        self.server = Server(handler, limits=limits, access_log=access_log, **options)
         self._clock = Clock()
         self._path = path
         self._clients: list[Client] = []

@@ -12,7 +12,7 @@ import pytest
 
 import coro
 from coro.http import ClientDisconnected, HTTPError, Request, Response, StreamResponse
-from coro.http.server import DRAIN_SIZE
+from coro.http.connection import DRAIN_SIZE
 from coro.task import Coro
 from tests.http.conftest import Serve
 from tests.http.serving import Client, echo, get, hello, put, put_chunked
@@ -172,7 +172,9 @@ def test_handler_that_does_not_read_stops_the_sender(serve: Serve, start: bytes)
     service.until(lambda: any(connection.busy for connection in service.server.connections))
     most = 256 * MIB  # far more than the kernel's buffers take
     assert client.send_until_stopped(b"x" * MIB, most) < most
-    head = service.connection().request.head
+    request = service.connection().request
+    assert request is not None
+    head = request.head
     assert service.call(lambda: head.buffered) <= 65536
     service.call(go.set)
     client.send(b"x" * 16 * MIB)  # now it is read
@@ -189,7 +191,9 @@ def test_reader_takes_no_more_than_it_asks_for(serve: Serve) -> None:
     service = serve(handle)
     client = service.client()
     client.send(put(length=1000))
-    head = service.until_deadline().request.head
+    request = service.until_deadline().request
+    assert request is not None
+    head = request.head
     client.send(b"x" * 1000)
     service.until(lambda: head.buffered)
     assert service.call(lambda: head.buffered) == 10
@@ -441,12 +445,13 @@ def test_handler_is_told_about_a_body_out_of_order_when_it_comes_to_that_place(s
 
 def test_client_that_went_away_before_continue_is_no_error(serve: Serve, logged: list[logging.LogRecord]) -> None:
     go = coro.Event()
-    errors: list[Exception] = []
+    errors: list[BaseException] = []
 
     def handle(request: Request) -> Coro[Response]:
-        yield from go.wait()
         try:
-            return (yield from echo(request))
+            with coro.shield():  # from being cancelled because of it
+                yield from go.wait()
+                return (yield from echo(request))
         except ClientDisconnected as error:
             errors.append(error)
             raise

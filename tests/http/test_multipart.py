@@ -69,11 +69,15 @@ def finish(generator: Coro[T]) -> T:
 class FormRequest(Request):
     """A request with this body."""
 
-    __slots__ = ("_headers",)
+    __slots__ = ("_headers", "_pieces")
 
     def __init__(self, content_type: str | None, pieces: Iterable[bytes]) -> None:
         self._headers = Headers({b"content-type": content_type.encode("latin-1")} if content_type else {})
-        self.body = Pieces(pieces)
+        self._pieces = Pieces(pieces)
+
+    @property
+    def body(self) -> Body:
+        return self._pieces
 
     @property
     def headers(self) -> Headers:

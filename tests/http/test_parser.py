@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coro.http.parser import HEAD_SLACK, Head, Limits, RequestParser
+from coro.http.parser import HEAD_SLACK, KNOWN_PARTS, Head, Known, Limits, RequestParser
 from tests.http.vectors import (
     ACCEPTED,
     HOST,
@@ -36,14 +36,32 @@ def described(head: Head) -> Expected:
 
 
 def outcome(pieces: Iterable[bytes], limits: Limits | None = None) -> tuple[list[Expected], int | None]:
-    """The requests, taken out as soon as they are there, and the status of the refusal."""
-    parser = RequestParser(limits or Limits())
+    """The requests, taken out as soon as they are there, and the status of the refusal.
+
+    They must be the same for a parser that knows the fields of all requests so far.
+    """
+    heads, status = read(pieces, RequestParser(limits or Limits()))
+    again, same = read(pieces, RequestParser(limits or Limits(), known))
+    assert [everything(head) for head in again] == [everything(head) for head in heads] and same == status
+    return [described(head) for head in heads], status
+
+
+known = Known()
+
+
+def read(pieces: Iterable[bytes], parser: RequestParser) -> tuple[list[Head], int | None]:
     heads = []
     for piece in pieces:
-        parser.feed(piece)
-        while parser.heads:
-            heads.append(parser.heads.pop(0))
-    return [described(head) for head in heads], parser.refusal.status if parser.refusal else None
+        head = parser.next_head(piece)
+        while head is not None:
+            heads.append(head)
+            head = parser.next_head()
+    return heads, parser.refusal.status if parser.refusal else None
+
+
+def everything(head: Head) -> list[object]:
+    names = [*vars(head), "content_length", "chunked", "expects_continue", "upgrade", "buffered", "complete"]
+    return [getattr(head, name) for name in sorted(set(names) - {"chunks"})] + [b"".join(head.chunks)]
 
 
 def one_by_one(data: bytes) -> list[bytes]:
@@ -105,8 +123,9 @@ def test_refuses(name: str) -> None:
 def head_of(data: bytes) -> Head:
     parser = RequestParser(Limits())
     parser.feed(data)
-    assert parser.refusal is None
-    return parser.heads.pop(0)
+    head = parser.next_head()
+    assert head is not None and parser.refusal is None
+    return head
 
 
 def test_field_names_are_in_lower_case_and_values_without_the_space_around() -> None:
@@ -181,6 +200,7 @@ def test_is_in_a_head_from_its_target_to_its_end() -> None:
 def test_is_in_the_next_head_when_part_of_it_came_with_the_last_message() -> None:
     parser = RequestParser(Limits())
     parser.feed(get(b"Host: a") + b"GET /b HT")
+    assert parser.next_head() and not parser.next_head()
     assert parser.mid_head
 
 
@@ -195,10 +215,42 @@ def test_after_detach_the_next_byte_begins_a_request(here: int) -> None:
     """Some of the body goes through the parser, the rest past it."""
     parser = RequestParser(Limits())
     parser.feed(post(b"Content-Length: %d" % (len(NEXT) + 1), NEXT[:here]))
-    assert b"".join(parser.heads.pop(0).chunks) == NEXT[:here]
+    head = parser.next_head()
+    assert head is not None and b"".join(head.chunks) == NEXT[:here]
     parser.detach()
     parser.feed(NEXT)
-    assert [described(head) for head in parser.heads] == [NEXT_REQUEST]
+    head = parser.next_head()
+    assert head is not None and described(head) == NEXT_REQUEST
+
+
+# --- Fields that are known ------------------------------------------------------------------
+
+
+def test_known_fields_are_not_read_again() -> None:
+    """Seen by what only the parser can tell: both heads have one and the same dict."""
+    parser = RequestParser(Limits())
+    heads, _ = read([get(b"Host: a"), b"DELETE /b HTTP/1.1\r\nHost: a\r\n\r\n", get(b"Host: b")], parser)
+    assert [head.method + head.target for head in heads] == ["GET/", "DELETE/b", "GET/"]
+    assert heads[0].fields is heads[1].fields and heads[2].fields == {b"host": b"b"}
+
+
+def test_few_and_small_parts_of_heads_are_kept() -> None:
+    few = Known()
+    heads, _ = read([get(b"Host: a%d" % number) for number in range(1000)], RequestParser(Limits(), few))
+    heads, _ = read([line(b"GET /%d HTTP/1.1" % number) for number in range(1000)], RequestParser(Limits(), few))
+    assert len(heads) == 1000 and 0 < len(few.lines) <= KNOWN_PARTS and 0 < len(few.fields) <= KNOWN_PARTS
+    read([get(b"Host: a", b"X: " + b"y" * 2000)] * 2, RequestParser(Limits(), few))
+    read([line(b"GET /" + b"y" * 2000 + b" HTTP/1.1")] * 2, RequestParser(Limits(), few))
+    assert max(map(len, [*few.lines, *few.fields])) < 100
+
+
+def test_pipelined_requests_are_taken_out_of_the_bytes_one_at_a_time() -> None:
+    """What waits for its turn costs no more than its bytes."""
+    parser = RequestParser(Limits())
+    data = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" * 600
+    parser.feed(data)
+    assert len(parser._rest) == len(data) * 599 // 600
+    assert len(read([b""], parser)[0]) == 600
 
 
 # --- Limits ---------------------------------------------------------------------------------
@@ -339,10 +391,11 @@ def test_any_bytes_give_requests_or_a_refusal_however_they_are_split(data: bytes
 def test_nothing_is_taken_after_a_refusal(data: bytes) -> None:
     parser = RequestParser(Limits())
     parser.feed(data)
-    if parser.refusal is not None:
-        heads, refusal = len(parser.heads), parser.refusal
+    while parser.next_head():
+        pass
+    if (refusal := parser.refusal) is not None:
         parser.feed(NEXT)
-        assert (len(parser.heads), parser.refusal) == (heads, refusal)
+        assert (parser.next_head(), parser.refusal) == (None, refusal)
 
 
 upgrades = st.sampled_from([b"", UPGRADE])

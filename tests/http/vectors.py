@@ -144,6 +144,10 @@ REFUSED: dict[str, tuple[bytes, list[Expected], int]] = {
     "version without minor": (line(b"GET / HTTP/1"), [], 400),
     "space after the version": (line(b"GET / HTTP/1.1 "), [], 400),
     "other protocol": (line(b"GET / ICE/1.0"), [], 400),
+    "other protocol that llhttp takes for HTTP": (line(b"GET / RTSP/1.0"), [], 400),
+    "two spaces before the target": (line(b"GET  / HTTP/1.1"), [], 400),
+    "two spaces after the target": (line(b"GET /  HTTP/1.1"), [], 400),
+    "space before the method": (line(b" GET / HTTP/1.1"), [], 400),
     # Header fields: RFC 9112, section 5, and RFC 9110, section 5.
     "bare LF after the request line": (b"GET / HTTP/1.1\nHost: a\r\n\r\n", [], 400),
     "bare LF after a field": (b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n", [], 400),

@@ -1,0 +1,30 @@
+"""What an `HTTPError` looks like: a small page for browsers, JSON for everybody else."""
+
+from __future__ import annotations
+
+from html import escape
+from http import HTTPStatus
+
+from coro.http.message import STATUSES, HTTPError, Request, Response
+
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>body {{ font: 1.1rem/1.5 system-ui, sans-serif; max-width: 32rem; margin: 20vh auto; padding: 0 1rem }}</style>
+<h1>{title}</h1>
+<p>{message}</p>
+</html>
+"""
+# The page can be made to do nothing and to load nothing, whatever the message says.
+PAGE_FIELDS = [("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"), ("Vary", "Accept")]
+
+
+def error_page(request: Request, error: HTTPError) -> Response:
+    """The error's status and message: as HTML for who asks for pages (`Accept: text/html`), else as JSON."""
+    if "text/html" not in request.headers.get("accept", "").lower():
+        return error.response()
+    title = str(error.status)
+    if error.status in STATUSES:
+        title += f" {HTTPStatus(error.status).phrase}"
+    page = PAGE.format(title=escape(title), message=escape(str(error)))
+    return Response(error.status, page, [*error.headers, *PAGE_FIELDS], "text/html; charset=utf-8")
