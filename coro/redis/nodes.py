@@ -40,7 +40,7 @@ from coro.sync import WaitQueue
 from coro.task import Coro
 
 REFRESH_INTERVAL = 60.0  # seconds after which the map is asked for without a reason
-SUSPICION_INTERVAL = 0.5  # seconds, if a node cannot be reached; doubled each time
+SUSPICION_INTERVAL = 0.5  # seconds; doubled for each time that a node cannot be reached, or is not yet back
 PAUSE = 0.1  # seconds between two askings; doubled each time that no node answers
 LONGEST_PAUSE = 1.0  # seconds
 PATIENCE = 0.5  # seconds in which a node may answer before another is asked as well
