@@ -152,7 +152,7 @@ class CommandPhase:
         assert answer.reader is not None
         rows: list[Row] = []
         try:
-            while (outcome := self._take(answer.reader, rows)) is None and not rows:
+            while (outcome := self._take(answer.reader, rows, some=True)) is None and not rows:
                 yield Need.DATA
             if outcome is not None:
                 yield from self._pass_over(answer.statement)
@@ -185,6 +185,8 @@ class CommandPhase:
         yield self.framer.command(_FETCH.pack(c.COM_STMT_FETCH, answer.statement.id, count))
         rows: list[Row] = []
         while self._take(answer.reader, rows) is None:
+            if len(rows) > count:
+                raise ProtocolError(f"a cursor gives more than the {count} rows that it was asked for")
             yield Need.DATA
         answer.ended = bool(self.status & c.SERVER_STATUS_LAST_ROW_SENT)
         if not rows and not answer.ended:
@@ -193,7 +195,7 @@ class CommandPhase:
 
     def close_statement(self, statement: Statement) -> bytes:
         """The command that frees a prepared statement. It has no answer: send it ahead of another."""
-        return HEADER.pack(_STATEMENT.size) + _STATEMENT.pack(c.COM_STMT_CLOSE, statement.id)
+        return self.framer.unanswered(_STATEMENT.pack(c.COM_STMT_CLOSE, statement.id))
 
     def ping(self) -> Exchange[None]:
         """Asks the server whether it is there."""
@@ -258,9 +260,10 @@ class CommandPhase:
         while self.status & c.SERVER_MORE_RESULTS_EXISTS:
             head = yield from self._head(statement)
             rows: list[Row] = []
-            while not isinstance(head, Result) and self._take(head, rows) is None:
+            while not isinstance(head, Result) and self._take(head, rows, some=True) is None:
+                if not rows:
+                    yield Need.DATA
                 rows.clear()
-                yield Need.DATA
         if self._refusal is not None:
             raise self._refusal
 
@@ -325,11 +328,13 @@ class CommandPhase:
             yield Need.DATA
         return Result(reader.columns, rows, warnings=outcome.warnings)
 
-    def _take(self, reader: RowReader, rows: list[Row]) -> Outcome | None:
-        """Takes the rows that have come; when their end has come too, what it tells."""
+    def _take(self, reader: RowReader, rows: list[Row], *, some: bool = False) -> Outcome | None:
+        """Takes the rows that have come, or `some` of them; when their end has come too, what it tells."""
         framer = self.framer
         while True:
             reader.take(framer, rows)
+            if some and rows:
+                return None
             payload = framer.next_packet()
             if payload is None:
                 return None

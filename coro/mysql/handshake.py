@@ -27,6 +27,7 @@ from typing import Final
 
 from coro.mysql import constants as c
 from coro.mysql.auth import PLUGINS, Challenge
+from coro.mysql.compression import ZSTD_LEVEL
 from coro.mysql.errors import InterfaceError, NotSupportedError, OperationalError, ProtocolError
 from coro.mysql.packets import Exchange, Framer, Need, Payload, lenenc
 from coro.mysql.replies import EOF, ERR, OK, expect_ok, parse_err
@@ -77,6 +78,7 @@ class Login:
     allow_public_key_retrieval: bool = False
     allow_cleartext: bool = False
     further_passwords: tuple[str, ...] = field(default=(), repr=False)  # of multi-factor accounts
+    compress: str = ""  # zlib or zstd
     attributes: dict[str, str] = field(default_factory=dict)
 
 
@@ -139,6 +141,8 @@ def login(framer: Framer, who: Login) -> Exchange[Session]:
     capabilities = greeting.capabilities & _WANTED
     if who.database:
         capabilities |= c.CLIENT_CONNECT_WITH_DB
+    if who.compress:
+        capabilities |= _compression_flag(who, greeting)
     encrypted = bool(greeting.capabilities & c.CLIENT_SSL) and who.tls is not Tls.NO
     if encrypted:
         if framer.unread:
@@ -155,6 +159,13 @@ def login(framer: Framer, who: Login) -> Exchange[Session]:
 
     status = yield from _authenticate(framer, who, greeting, encrypted, first)
     return Session(greeting, who, capabilities, encrypted, status)
+
+
+def _compression_flag(who: Login, greeting: Greeting) -> int:
+    flag = c.CLIENT_COMPRESS if who.compress == "zlib" else c.CLIENT_ZSTD_COMPRESSION_ALGORITHM
+    if not greeting.capabilities & flag:
+        raise NotSupportedError(f"the server does not offer compression by {who.compress}")
+    return flag
 
 
 def change_user(framer: Framer, who: Login, session: Session) -> Exchange[int]:
@@ -267,6 +278,8 @@ def _response(who: Login, capabilities: int, plugin_name: str, answer: bytes, li
     if capabilities & c.CLIENT_PLUGIN_AUTH:
         parts.append(_zero_terminated(plugin_name))
     parts.append(_attributes(who, capabilities))
+    if capabilities & c.CLIENT_ZSTD_COMPRESSION_ALGORITHM:
+        parts.append(bytes((ZSTD_LEVEL,)))
     return b"".join(parts)
 
 

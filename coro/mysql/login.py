@@ -13,6 +13,7 @@ import sys
 from coro import __version__
 from coro.mysql import constants as c
 from coro.mysql.channel import Channel, reason
+from coro.mysql.compression import CODECS, CompressedFramer
 from coro.mysql.connection import Connection
 from coro.mysql.errors import DatabaseError, InterfaceError, OperationalError
 from coro.mysql.handshake import Login, Tls, login
@@ -40,6 +41,8 @@ def connect_to(target: Target, context: ssl.SSLContext | None) -> Coro[Connectio
     try:
         exchange = login(channel.framer, _login(target, stream))
         session = yield from channel.perform(exchange, tls=(context, target.host) if context else None)
+        if target.compress:
+            channel.framer = CompressedFramer(CODECS[target.compress]())
         connection = Connection(channel, session)
         yield from connection.settle()
     except BaseException as error:
@@ -85,6 +88,7 @@ def _login(target: Target, stream: Stream) -> Login:
         public_key=_read_public_key(target),
         allow_public_key_retrieval=target.allow_public_key_retrieval,
         allow_cleartext=target.allow_cleartext,
+        compress=target.compress,
         attributes=_attributes(),
     )
 

@@ -148,6 +148,10 @@ class Framer:
         self.sequence = 0
         return self.frame(payload)
 
+    def unanswered(self, payload: bytes) -> bytes:
+        """The bytes of a short command that has no answer; what is under way goes on undisturbed."""
+        return HEADER.pack(len(payload)) + payload
+
     def frame(self, payload: bytes) -> bytes:
         """The bytes of a payload, within the current run of sequence numbers. DataError over the limit."""
         length = len(payload)

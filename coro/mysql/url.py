@@ -12,6 +12,7 @@ out, the host is 127.0.0.1, the port 3306, the user root. Parameters:
                  (localhost, 127.0.0.1, ::1) without a `ca`, `preferred`
     ca           file of the certificates that vouch for the server (PEM); without it, the system's
     socket       path of a Unix socket to connect to, instead of a host
+    compress     zlib, or zstd (MySQL only; needs the extra `zstd`)
     password2    and password3: further passwords, of accounts that are asked for several
     public-key   file of the server's RSA key (PEM), for `caching_sha2_password` without TLS
     allow-public-key-retrieval    true: ask the server for that key, and trust what comes; false
@@ -64,6 +65,7 @@ class Target:
     public_key: str = ""
     allow_public_key_retrieval: bool = False
     allow_cleartext: bool = False
+    compress: str = ""
 
     @property
     def peer(self) -> str:
@@ -108,6 +110,7 @@ def parse_url(url: str) -> Target:
         public_key=options.pop("public-key", ""),
         allow_public_key_retrieval=_flag(options, "allow-public-key-retrieval"),
         allow_cleartext=_flag(options, "allow-cleartext-password"),
+        compress=_compression(options),
     )
     if options:
         raise InterfaceError(f"bad MySQL URL: unknown parameter {next(iter(options))!r}")
@@ -165,6 +168,13 @@ def _tls_mode(text: str, ca: str, host: str) -> TlsMode:
     if ca and mode in (TlsMode.PREFERRED, TlsMode.REQUIRED):
         return TlsMode.VERIFY_IDENTITY
     return mode
+
+
+def _compression(options: dict[str, str]) -> str:
+    name = options.pop("compress", "")
+    if name in ("", "zlib", "zstd"):
+        return name
+    raise InterfaceError(f"bad MySQL URL: compress={name!r} is neither zlib nor zstd")
 
 
 def is_this_machine(host: str) -> bool:

@@ -278,7 +278,7 @@ def test_rows_are_given_as_soon_as_they_have_come() -> None:
     head, first, rest = packets(b"\x01", ID), packets(text_row(b"1"), first=3), packets(text_row(b"2"), first=4)
     end = packets(rows_end(), first=5)
     phase = CommandPhase(Framer(), MODERN, 0)
-    assert batches(phase, [head, first, rest[:3], rest[3:] + end]) == [[(1,)], [(2,)]]
+    assert batches(phase, [head, first, rest[:3], rest[3:] + end]) == [[(1,)], [(2,)], []]
     phase = CommandPhase(Framer(), MODERN, 0)
     assert batches(phase, [head + first + rest, end]) == [[(1,), (2,)], []]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import struct
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -94,6 +95,21 @@ def greeting(
 
 def auth_switch(plugin: str, nonce: bytes = NONCE) -> bytes:
     return b"\xfe" + plugin.encode() + b"\0" + nonce + b"\0"
+
+
+def compressed(data: bytes, first: int = 1, *, size: int = 1 << 14, compress: Any = zlib.compress) -> bytes:
+    """The bytes in compressed packets of `size` bytes each; every second one goes as it is."""
+    pieces = []
+    for number, start in enumerate(range(0, len(data), size)):
+        plain = data[start : start + size]
+        packed, length = (plain, 0) if number % 2 else (compress(plain), len(plain))
+        pieces.append(packed_packet(packed, length, first + number))
+    return b"".join(pieces)
+
+
+def packed_packet(packed: bytes, length: int, sequence: int) -> bytes:
+    """A compressed packet: what it holds, and how long it says that is when it is unpacked."""
+    return len(packed).to_bytes(3, "little") + bytes([sequence & 0xFF]) + length.to_bytes(3, "little") + packed
 
 
 class Waiting(AssertionError):
