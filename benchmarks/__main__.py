@@ -20,6 +20,7 @@ from benchmarks import (
     memory,
     mysql_client,
     primitives,
+    redis_client,
     switch,
     undriven,
     upload_job,
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "primitives": primitives.measure,
     "undriven": undriven.measure,
     "mysql_client": mysql_client.measure,
+    "redis_client": redis_client.measure,
     "http_hello": http_hello.measure,
     "http_client": http_client.measure,
     "upload_large": upload_large.measure,
@@ -42,7 +44,7 @@ BENCHMARKS: dict[str, Benchmark] = {
 }
 PACKAGES = (
     "uvloop", "httptools", "uvicorn", "aiohttp", "httpx", "urllib3", "trio", "curio", "tinyio", "gevent", "greenlet",
-    "PyMySQL", "aiomysql", "asyncmy", "mysqlclient",
+    "PyMySQL", "aiomysql", "asyncmy", "mysqlclient", "redis", "hiredis", "coredis",
 )  # fmt: skip
 
 
