@@ -31,6 +31,7 @@ class Proxy:
         self.requests = b""  # all that clients have sent
         self.replies = b""  # all that was passed on to clients
         self.cut_after: int | None = None  # close the connection when this many bytes of replies have passed
+        self.delay = 0.0  # seconds by which replies come later
         self._open = Event()
         self._open.set()
         self._clients: list[Stream] = []
@@ -86,6 +87,8 @@ class Proxy:
         while data := (yield from server.read()):
             if self._held is None or client in self._held:
                 yield from self._open.wait()
+            if self.delay:
+                yield from coro.sleep(self.delay)
             if self.cut_after is not None and len(self.replies) + len(data) >= self.cut_after:
                 data = data[: self.cut_after - len(self.replies)]
                 self.cut_after = None

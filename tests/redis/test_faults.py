@@ -8,7 +8,7 @@ from itertools import count
 
 import coro
 from coro import Coro, TaskGroup
-from coro.redis import LoadingError, Redis, RedisConnectionError
+from coro.redis import Gap, LoadingError, Redis, RedisConnectionError
 from tests.proxy import Proxy, through_proxy
 from tests.redis.fake import settle
 from tests.services import RedisServer
@@ -144,3 +144,89 @@ def test_server_killed_and_restarted_under_load(own_redis: Callable[..., RedisSe
     counts = coro.run(main())
     assert set(counts[: len(load.done)]) == {b"1"}
     assert set(counts[len(load.done) :]) <= {b"1", None}
+
+
+def test_pipelines_and_queues_on_a_server_that_is_killed_under_load(own_redis: Callable[..., RedisServer]) -> None:
+    """Pipelines are carried out once at most, transactions whole; consumers and listeners go on afterwards."""
+    server = own_redis("--appendonly", "yes", "--appendfsync", "always")
+    redis = Redis.from_url(server.url())
+    taken: list[bytes] = []
+    gaps = messages = pushed = 0
+    stopped = False
+
+    def pipelined(name: str) -> Coro[None]:
+        for number in count():
+            if stopped:
+                return
+            pipeline = redis.pipeline(transaction=number % 2 == 0)
+            for part in "left", "right":
+                pipeline.incr(f"{name}:{number}:{part}")
+            try:
+                assert (yield from pipeline.execute()) == [1, 1]
+            except (RedisConnectionError, LoadingError):
+                yield from coro.sleep(0.001)
+
+    def consume() -> Coro[None]:
+        while not stopped:
+            try:
+                item = yield from redis.blpop("queue", 0.2)
+            except (RedisConnectionError, LoadingError):
+                yield from coro.sleep(0.001)
+            else:
+                taken.extend([item[1]] if item else [])
+
+    def produce() -> Coro[None]:
+        nonlocal pushed
+        while not stopped:
+            try:
+                pushed += 1
+                yield from redis.rpush("queue", pushed)
+                yield from redis.publish("news", pushed)
+            except (RedisConnectionError, LoadingError):
+                pass
+            yield from coro.sleep(0.001)
+
+    def listen() -> Coro[None]:
+        nonlocal gaps, messages
+        pubsub = redis.pubsub()
+        yield from pubsub.subscribe("news")
+        while True:
+            message = yield from pubsub.get_message()
+            gaps += isinstance(message, Gap)
+            messages += 1
+
+    def body(group: TaskGroup) -> Coro[None]:
+        nonlocal stopped
+        listening = group.spawn(listen())
+        workers = [group.spawn(pipelined(f"task {number}")) for number in range(16)]
+        workers += [group.spawn(consume()) for _ in range(4)] + [group.spawn(produce())]
+        for kills in 1, 2:
+            goal = messages + 20, len(taken) + 20
+            while messages < goal[0] or len(taken) < goal[1]:
+                yield from coro.sleep(0.001)
+            yield from coro.to_thread(server.kill)
+            yield from coro.to_thread(server.start)
+            while gaps < kills:
+                yield from coro.sleep(0.001)
+        goal = messages + 20, len(taken) + 20
+        while messages < goal[0] or len(taken) < goal[1]:
+            yield from coro.sleep(0.001)
+        stopped = True
+        for worker in workers:
+            yield from worker.join()
+        listening.cancel()
+
+    def main() -> Coro[None]:
+        yield from coro.task_group(body)
+        assert "0 unsent, 0 unanswered" in repr(redis)
+        keys: list[bytes] = []
+        scan = redis.scan_iter(match="task*", count=1000)
+        while batch := (yield from scan.next()):
+            keys += batch
+        values = yield from redis.mget(keys)
+        assert set(values) == {b"1"}
+        halves = {key.rpartition(b":")[0] for key in keys if int(key.split(b":")[1]) % 2 == 0}
+        assert {half + end for half in halves for end in (b":left", b":right")} <= set(keys)
+
+    coro.run(main())
+    assert len(taken) == len(set(taken))  # each item to one consumer
