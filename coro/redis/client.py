@@ -18,6 +18,7 @@ from typing import Any, Literal, TypedDict, TypeVar, Unpack, overload
 
 from coro.redis.commands import Commands, Key
 from coro.redis.commands.base import Convert, S
+from coro.redis.commands.script import Script
 from coro.redis.connection import Connector
 from coro.redis.errors import RedisConnectionError, ReplyError
 from coro.redis.lock import Lock
@@ -96,6 +97,12 @@ class Client(Commands[S]):
         With `transaction` they are carried out as one, between MULTI and EXEC, on a connection of their own.
         """
         return Pipeline(self.send_transaction if transaction else self.send_all, self.decode, alone=transaction)
+
+    def script(self, source: str) -> Script:
+        """A script that is sent once and then called by its digest: see `Script`. Does not suspend."""
+        return Script(self._send, source)
+
+    register_script = script
 
     def lock(self, name: str, timeout: float) -> Lock:
         """A lock among all clients of the server, which is given up after `timeout` seconds unless it is extended.

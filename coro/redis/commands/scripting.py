@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Any
 
 from coro.redis.commands.base import Key, S, Sender, flags
-from coro.redis.commands.script import Script
 from coro.redis.replies import as_bools, as_bytes, function_stats, is_ok, libraries, text
 from coro.redis.resp import Argument
 from coro.task import Coro
@@ -16,12 +15,6 @@ from coro.task import Coro
 
 class ScriptingCommands(Sender[S]):
     """Scripts, by their text or its digest, and functions, by their names."""
-
-    def script(self, source: str) -> Script:
-        """A script that is sent once and then called by its digest: see `Script`. Does not suspend."""
-        return Script(self._send, source)
-
-    register_script = script
 
     def eval(self, script: str, numkeys: int, *keys_and_args: Argument) -> Coro[Any]:
         """Run a script; what it returns. The first `numkeys` of the others are keys."""
