@@ -27,6 +27,7 @@ services:
 
 test-env: services
 	@scripts/venv .venv dev,rsa
+	@scripts/node-packages tus-js-client@4
 
 test: test-env
 	$(BIN)/ruff check

@@ -15,6 +15,7 @@ import coro
 from apps.upload.accounts import Accounts, UnusableName, new_password
 from apps.upload.handlers import UploadHandlers
 from apps.upload.reconcile import reconcile
+from apps.upload.resumable import Resumables
 from apps.upload.server_store import MySQLMetadata, RedisSessions
 from apps.upload.sqlite_store import SqliteStore
 from apps.upload.storage import Storage, make_directories
@@ -25,6 +26,7 @@ from coro.http import AccessLog, Server
 from coro.mysql import InterfaceError
 
 FIRST_USER = "admin"
+SWEEP_TIME = 600.0  # seconds
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -32,6 +34,10 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--redis", metavar="URL", help="sessions in Redis, redis://... (default: SQLite in --dir)")
     parser.add_argument("--mysql", metavar="URL", help="users and uploads in MySQL, mysql://... (default: SQLite)")
     parser.add_argument("--max-size", type=_size, metavar="BYTES", help="of one upload (default: no limit)")
+    parser.add_argument(
+        "--expire", type=_seconds, default=86400.0, metavar="SECONDS",
+        help="how long an unfinished upload can be resumed (default: a day)",
+    )  # fmt: skip
     parser.add_argument(
         "--no-fsync", dest="fsync", action="store_false", help="leave it to the system when data reach the disk"
     )
@@ -72,8 +78,9 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
                 options.dir, metadata.identity,
                 durable=options.fsync, digest=options.digest, max_size=options.max_size,
             )  # fmt: skip
+            resumables = Resumables(storage, options.expire)
         with _access_log(options.access_log) as log:
-            server = Server(UploadHandlers(sessions, metadata, storage).handle, access_log=log)
+            server = Server(UploadHandlers(sessions, metadata, storage, resumables).handle, access_log=log)
             with coro.open_signals(signal.SIGTERM) as signals:
 
                 def stop_on_signal() -> Coro[None]:
@@ -81,10 +88,21 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
                     server.stop(options.grace)
 
                 coro.background(stop_on_signal())
+                coro.background(_sweep(resumables))
                 try:
                     yield from server.serve(listener)
                 finally:
                     storage.close()
+
+
+def _sweep(resumables: Resumables) -> Coro[None]:
+    """Remove what nobody came back for, as long as the service runs."""
+    while True:
+        try:
+            yield from resumables.sweep()
+        except OSError as error:
+            _report(f"cannot remove uploads that have expired: {error}")
+        yield from coro.sleep(min(SWEEP_TIME, resumables.keep))
 
 
 def add_user(options: Namespace) -> Coro[None]:
@@ -196,3 +214,13 @@ def _size(text: str) -> int:
     if not (text.isdecimal() and text.isascii()):
         raise ArgumentTypeError(f"{text!r} is not a number of bytes")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < float("inf"):
+        raise ArgumentTypeError(f"{text!r} is not a time in seconds")
+    return seconds

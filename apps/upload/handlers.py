@@ -7,6 +7,7 @@
 | `GET /uploads`        | 200, `{"uploads": [as above, with "sha256" and "created_at"; newest first]}`  |
 | `GET /uploads/ID`     | the file, or the range of it that is asked for                                |
 | `DELETE /uploads/ID`  | 204                                                                           |
+| `/files/`             | resumable uploads, see tus.py                                                 |
 | `POST /login`         | `user` and `password` as JSON or as a form: 200 and the session's cookie      |
 | `POST /logout`        | 204                                                                           |
 | `GET /health`         | 200 while the process serves                                                  |
@@ -19,14 +20,16 @@ from __future__ import annotations
 
 import errno
 import logging
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from apps.upload.accounts import Accounts
+from apps.upload.names import attachment, checked_name
+from apps.upload.resumable import Resumables
 from apps.upload.storage import Storage, TooLarge
 from apps.upload.store import (
     FULL,
@@ -39,6 +42,7 @@ from apps.upload.store import (
     StoreDown,
     Upload,
 )
+from apps.upload.tus import TusHandlers
 from coro import Coro
 from coro.http import Answer, FileResponse, HTTPError, MultipartReader, Request, Response, Router
 
@@ -66,8 +70,6 @@ COOKIE = "session={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}"
 RETRY_SOON = [("Retry-After", "1")]
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-UNQUOTABLE = re.compile(r'[^ -~]|["%\\]')  # what a quoted string cannot hold, or clients read in different ways
-MAX_NAME_SIZE = 255  # bytes of a file's name
 MAX_LOGIN_SIZE = 8192  # bytes
 REPORT_TIME = 5.0  # seconds between two reports of the same store being down
 
@@ -75,7 +77,9 @@ REPORT_TIME = 5.0  # seconds between two reports of the same store being down
 class UploadHandlers:
     """The app's requests, on given stores. `handle` is the handler for `coro.http.Server`."""
 
-    def __init__(self, sessions: Sessions, metadata: Metadata, storage: Storage) -> None:
+    def __init__(
+        self, sessions: Sessions, metadata: Metadata, storage: Storage, resumables: Resumables
+    ) -> None:
         self.sessions = sessions
         self.metadata = metadata
         self.storage = storage
@@ -92,13 +96,20 @@ class UploadHandlers:
         router.add("GET", "/health", self.health)
         for path, page in _pages().items():
             router.add("GET", path, page)
+        TusHandlers(self, resumables)
 
     def handle(self, request: Request) -> Coro[Answer]:
         """The answer to any request. Suspends. `HTTPError`."""
-        try:
+        with self.refusals():
             if request.method not in SAFE_METHODS:
                 _check_origin(request)
             return (yield from self.router.handle(request))
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Make an `HTTPError` of what keeps the app from doing what it was asked."""
+        try:
+            yield
         except StoreDown as error:
             self._report(error)
             raise HTTPError(503, f"{error.server} does not answer; try again later", RETRY_SOON) from None
@@ -115,22 +126,22 @@ class UploadHandlers:
     # --- Uploading -------------------------------------------------------------------
 
     def put(self, request: Request) -> Coro[Answer]:
-        user_id = yield from self._user(request)
-        name = _checked_name(request.params["name"])
+        user_id = yield from self.user(request)
+        name = checked_name(request.params["name"])
         self._check_length(request)
         stored = yield from self.storage.store(request.body)
         upload = Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256)
-        yield from self._commit([upload])
+        yield from self.commit([upload])
         return Response.json(_described(upload), 201, [("Location", f"/uploads/{upload.id}")])
 
     def post(self, request: Request) -> Coro[Answer]:
-        user_id = yield from self._user(request)
+        user_id = yield from self.user(request)
         form = MultipartReader(request)
         uploads: list[Upload] = []
         try:
             while part := (yield from form.next_part()):
                 if part.filename:
-                    name = _checked_name(part.filename)
+                    name = checked_name(part.filename)
                     stored = yield from self.storage.store_pieces(part)
                     uploads.append(Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256))
         except BaseException:
@@ -138,10 +149,10 @@ class UploadHandlers:
             raise
         if not uploads:
             raise HTTPError(400, "there is no file in the form")
-        yield from self._commit(uploads)
+        yield from self.commit(uploads)
         return Response.json({"uploads": [_described(upload) for upload in uploads]}, 201)
 
-    def _commit(self, uploads: Sequence[Upload]) -> Coro[None]:
+    def commit(self, uploads: Sequence[Upload]) -> Coro[None]:
         """Write the rows of whole files. If that fails, remove the files; but never one that may have a row."""
         try:
             yield from self.metadata.add_uploads(uploads)
@@ -165,7 +176,7 @@ class UploadHandlers:
     # --- What is stored ----------------------------------------------------------------
 
     def list(self, request: Request) -> Coro[Answer]:
-        user_id = yield from self._user(request)
+        user_id = yield from self.user(request)
         uploads = yield from self.metadata.list_uploads(user_id)
         described = [
             {**_described(upload), "sha256": upload.sha256, "created_at": upload.created_at} for upload in uploads
@@ -177,7 +188,7 @@ class UploadHandlers:
         path = str(self.storage.root / upload.path)
         headers = [
             NO_SNIFFING,
-            ("Content-Disposition", _attachment(upload.name)),
+            ("Content-Disposition", attachment(upload.name)),
             ("Cache-Control", "private, no-cache"),
         ]
         etag = f'"{upload.sha256 or upload.id}"'
@@ -200,7 +211,7 @@ class UploadHandlers:
 
     def _upload(self, request: Request) -> Coro[Upload]:
         """The upload that the path names, if it is the caller's. `HTTPError` 401, 404."""
-        user_id = yield from self._user(request)
+        user_id = yield from self.user(request)
         upload_id = request.params["id"]
         upload = (yield from self.metadata.get_upload(user_id, upload_id)) if upload_id.isascii() else None
         if upload is None:
@@ -209,7 +220,7 @@ class UploadHandlers:
 
     # --- Sessions -------------------------------------------------------------------------
 
-    def _user(self, request: Request) -> Coro[int]:
+    def user(self, request: Request) -> Coro[int]:
         """The id of the user who is logged in. `HTTPError` 401."""
         token = request.cookies.get("session", "")
         user_id = None
@@ -249,19 +260,6 @@ class UploadHandlers:
 
 def _described(upload: Upload) -> dict[str, Any]:
     return {"id": upload.id, "name": upload.name, "size": upload.size, "url": f"/uploads/{upload.id}"}
-
-
-def _checked_name(name: str) -> str:
-    """A file's name, which is kept but never used as a path. `HTTPError` 400."""
-    if "\0" in name or "\ufffd" in name or not 0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_SIZE:
-        raise HTTPError(400, f"a file's name needs 1 to {MAX_NAME_SIZE} bytes of UTF-8")
-    return name
-
-
-def _attachment(name: str) -> str:
-    """A Content-Disposition that saves the file under its name (RFC 6266; the name as in RFC 8187)."""
-    plain = UNQUOTABLE.sub("_", name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
 def _check_origin(request: Request) -> None:

@@ -22,7 +22,7 @@ import time
 from collections import OrderedDict
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import coro
 from coro import Coro, CoroError
@@ -55,6 +55,15 @@ class Pieces(Protocol):
     """What is stored: a part of a form."""
 
     def read(self, limit: int = ...) -> Coro[bytes]: ...
+
+
+class Hash(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, data: bytes | memoryview, /) -> None: ...
+    def hexdigest(self) -> str: ...
+    def digest(self) -> bytes: ...
+    def copy(self) -> Self: ...
 
 
 class StoredFile(NamedTuple):
@@ -114,7 +123,7 @@ class Storage:
                 if rest is None:
                     yield from part.write(data)
                     del data  # lest it is kept for as long as the client is slow
-                    yield from self._stream(body, part)
+                    yield from self.receive(body, part)
                     return (yield from part.finish())
                 data += rest
             return (yield from part.write_whole(data))
@@ -152,7 +161,7 @@ class Storage:
         with suppress(FileExistsError):  # two requests delete it at once
             os.symlink(text, note)
         if self.durable:
-            _sync_directory(os.path.dirname(note))
+            sync_directory(os.path.dirname(note))
 
     def _directory(self) -> str:
         """Where the next file goes."""
@@ -161,20 +170,41 @@ class Storage:
             with suppress(FileExistsError):  # made by an upload that got no further
                 os.mkdir(self.root / directory)
             if self.durable:
-                _sync_directory(str(self.root / FILES))
+                sync_directory(str(self.root / FILES))
             self._directories.append(directory)
             self._room = FILES_PER_DIRECTORY
         self._room -= 1
         return self._directories[-1]
 
-    def _new_part(self) -> _Part:
-        # Ids begin with the time, never going back within a run: they sort as the uploads began.
+    def new_id(self) -> str:
+        """An id for an upload. Ids begin with the time, never going back within a run: they sort as uploads began."""
         self._milliseconds = max(self._milliseconds, time.time_ns() // 1_000_000)
         self._count = (self._count + 1) & 0xFFFFFFFF
-        return _Part(self, self._directory(), f"{self._milliseconds:012x}{self._random}{self._count:08x}")
+        return f"{self._milliseconds:012x}{self._random}{self._count:08x}"
 
-    def _stream(self, body: Body, part: _Part) -> Coro[None]:
-        """Write the rest of the body. Nothing is held while the client is slow."""
+    def adopt(self, upload_id: str, path: str) -> Coro[str]:
+        """Make a whole file, which lies elsewhere and is synced, a file of this run; its path here. Suspends. OSError.
+
+        It keeps its name there as well, until it has its row.
+        """
+        adopted = f"{self._directory()}/{upload_id}"
+        yield from coro.on_disk(self._link, path, os.path.join(self.root, adopted))
+        return adopted
+
+    def _link(self, path: str, adopted: str) -> None:
+        with suppress(FileExistsError):  # adopted before, when the row could not be written
+            os.link(path, adopted)
+        if self.durable:
+            sync_directory(os.path.dirname(adopted))
+
+    def _new_part(self) -> _Part:
+        return _Part(self, self._directory(), self.new_id())
+
+    def receive(self, body: Body, part: Part) -> Coro[None]:
+        """Write the body to its end, or the rest of it. Nothing is held while the client is slow. Suspends.
+
+        `TooLarge`, OSError, and what reading the body raises.
+        """
         while True:
             asked = time.monotonic()
             data = yield from body.read(PIECE_SIZE)
@@ -191,7 +221,7 @@ class Storage:
                     self._idle_buffers.append(buffer)
                     self._buffers.release()
 
-    def _stream_fast(self, body: Body, part: _Part, buffer: memoryview) -> Coro[None]:
+    def _stream_fast(self, body: Body, part: Part, buffer: memoryview) -> Coro[None]:
         """Write the body through a large buffer, until its end or until the client becomes slow."""
         filled, count = BUFFER_SIZE, 1
         while count and filled >= PIECE_SIZE:
@@ -216,18 +246,53 @@ class Storage:
             self._open.popitem(last=False)[0].close()
 
 
-class _Part:
-    """One upload on its way to the disk."""
+class Part:
+    """A file that is being written, from its beginning to its end."""
 
-    __slots__ = ("digest", "directory", "fd", "id", "size", "storage")
+    __slots__ = ("digests", "fd", "limit", "size", "storage")
+
+    def __init__(self, storage: Storage, fd: int = NO_FILE, size: int = 0) -> None:
+        self.storage = storage
+        self.fd = fd
+        self.size = size  # bytes written so far
+        self.limit = storage.max_size
+        self.digests: list[Hash] = []  # of what is written
+
+    def write(self, data: bytes | memoryview) -> Coro[None]:
+        """Append to the file. Suspends. `TooLarge`, OSError."""
+        self._count(data)
+        if self.storage.durable or len(data) > PIECE_SIZE:
+            yield from coro.on_disk(self._append, data)
+        else:
+            self._append(data)
+
+    def _count(self, data: bytes | memoryview) -> None:
+        if self.limit is not None and self.size + len(data) > self.limit:
+            raise TooLarge(f"an upload may have at most {self.limit} bytes")
+
+    def _append(self, data: bytes | memoryview) -> None:
+        # Blocks, and so runs in a thread unless durability is left to the operating system and the data are few.
+        while True:
+            written = os.pwrite(self.fd, data, self.size)
+            self.size += written
+            for digest in self.digests:
+                digest.update(data[:written])
+            if written == len(data):
+                return
+            data = memoryview(data)[written:]
+
+
+class _Part(Part):
+    """One upload on its way to the disk, in one request."""
+
+    __slots__ = ("directory", "id")
 
     def __init__(self, storage: Storage, directory: str, id: str) -> None:
-        self.storage = storage
+        super().__init__(storage)
         self.directory = directory  # relative to the storage's
         self.id = id
-        self.fd = NO_FILE
-        self.size = 0
-        self.digest = hashlib.sha256() if storage.digest else None
+        if storage.digest:
+            self.digests.append(hashlib.sha256())
 
     @property
     def path(self) -> str:
@@ -235,15 +300,9 @@ class _Part:
         return f"{self.directory}/{self.id}"
 
     def write(self, data: bytes | memoryview) -> Coro[None]:
-        """Append to the part file."""
-        storage = self.storage
-        self._count(data)
-        storage.claim(self)
-        if storage.durable or len(data) > PIECE_SIZE:
-            yield from coro.on_disk(self._append, data)
-        else:
-            self._append(data)
-        storage.park(self)
+        self.storage.claim(self)
+        yield from super().write(data)
+        self.storage.park(self)
 
     def finish(self) -> Coro[StoredFile]:
         """Make the part file a whole one."""
@@ -274,27 +333,14 @@ class _Part:
             os.close(self.fd)
             self.fd = NO_FILE
 
-    def _count(self, data: bytes | memoryview) -> None:
-        limit = self.storage.max_size
-        if limit is not None and self.size + len(data) > limit:
-            raise TooLarge(f"an upload may have at most {limit} bytes")
-
     def _stored(self) -> StoredFile:
-        sha256 = None if self.digest is None else self.digest.hexdigest()
-        return StoredFile(self.id, self.path, self.size, sha256)
+        return StoredFile(self.id, self.path, self.size, self.digests[0].hexdigest() if self.digests else None)
 
-    # Blocking, and so in a thread unless durability is left to the operating system and the data are few:
+    # Blocking, as `Part._append` is:
 
     def _append(self, data: bytes | memoryview) -> None:
         self._open()
-        while True:
-            written = os.pwrite(self.fd, data, self.size)
-            self.size += written
-            if self.digest is not None:
-                self.digest.update(data[:written])
-            if written == len(data):
-                return
-            data = memoryview(data)[written:]
+        super()._append(data)
 
     def _complete(self) -> None:
         path = self._absolute
@@ -304,7 +350,7 @@ class _Part:
         self.close()
         os.rename(path + PART, path)
         if self.storage.durable:
-            _sync_directory(os.path.dirname(path))
+            sync_directory(os.path.dirname(path))
 
     def _append_and_complete(self, data: bytes) -> None:
         self._append(data)
@@ -346,7 +392,7 @@ def _create_locked(path: Path, text: str) -> int:
         os.close(fd)  # a reconciliation found it before it was locked, and removed it
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
