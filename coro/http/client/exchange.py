@@ -45,19 +45,19 @@ CALLER = "while the caller handled the response"
 class Deadline:
     """What a request is doing, and until when it may: the scope that everything it does is in."""
 
-    __slots__ = ("_end", "_loop", "_phase", "_seconds", "_total", "scope")
+    __slots__ = ("_end", "_loop", "_seconds", "_total", "phase", "scope")
 
     def __init__(self, total: float) -> None:
         self.scope = CancelScope()
         self._loop = current_task().loop
         self._total = total
         self._end = self._loop.time() + total if total < math.inf else math.inf
-        self._phase = CONNECTING
+        self.phase = CONNECTING
         self._seconds = total
 
     def begin(self, phase: str, seconds: float = math.inf) -> None:
         """What follows may take so long, and no longer than all together may."""
-        self._phase = phase
+        self.phase = phase
         self._seconds = seconds
         when = self._loop.time() + seconds
         self.scope.deadline = when if when < self._end else self._end
@@ -65,8 +65,8 @@ class Deadline:
     def error(self, request: Outgoing) -> RequestTimeout:
         """What to raise when the scope has been cancelled by its deadline."""
         if self._loop.time() >= self._end:
-            return RequestTimeout(f"{request!r}: timed out after {self._total:g} s in all, {self._phase}")
-        return timed_out(request, self._seconds, self._phase)
+            return RequestTimeout(f"{request!r}: timed out after {self._total:g} s in all, {self.phase}")
+        return timed_out(request, self._seconds, self.phase)
 
 
 def timed_out(request: Outgoing, seconds: float, phase: str) -> RequestTimeout:
@@ -121,7 +121,7 @@ class Exchange:
             return (yield from self._respond(handle))
 
         def send_and_respond(group: TaskGroup) -> Coro[T]:
-            self._deadline.begin(SENDING)
+            self._deadline.begin(RESPONSE)  # without a limit of its own while the request is being sent
             self._unsent = length
             self._may_send = Event() if request.expects else None
             writer = self._sending = group.spawn(self._send_rest(data[sent:], body), name=f"body of {request!r}")
@@ -188,8 +188,8 @@ class Exchange:
             self._sending = None
         except ConnectionLost:
             pass  # whoever waits for the response will see it, after what the server had to say before
-        if self._connection.parser.head is None:
-            self._deadline.begin(RESPONSE, self._limits.read_time)
+        if self._deadline.phase is not CALLER:
+            self._deadline.begin(self._deadline.phase, self._limits.read_time)  # from now on, it is the server's turn
 
     def _write(self, data: bytes) -> Coro[None]:
         """Send a piece of the body. Suspends while the server does not take it. `ConnectionLost`, `RequestTimeout`."""
@@ -209,7 +209,7 @@ class Exchange:
             with move_on_after(seconds) as scope:
                 try:
                     yield from socket.send_all(memoryview(data)[start : start + SEND_SIZE])
-                except OSError as error:
+                except (OSError, ClosedError) as error:  # the latter: the response was of no use
                     raise self._named(lost(error)) from None
             if scope.cancelled_caught:
                 raise timed_out(self._request, seconds, SENDING)
@@ -262,7 +262,8 @@ class Exchange:
             raise ClosedError(f"{self._request!r}: the response was closed before it was read: read it in `stream`")
         try:
             while (data := parser.read_body(limit)) is None:
-                self._deadline.begin(BODY, self._limits.read_time)
+                sending = self._sending is not None and not self._sending.done
+                self._deadline.begin(BODY, math.inf if sending else self._limits.read_time)
                 yield from self._receive()
                 self._deadline.begin(CALLER)
         except (ProtocolError, ResponseTooLarge, ConnectionLost) as error:
@@ -298,6 +299,6 @@ class Exchange:
         return type(error)(text)
 
 
-def lost(error: OSError) -> ConnectionLost:
-    reason = error.strerror if error.strerror and not isinstance(error, ssl.SSLError) else str(error)
-    return ConnectionLost(f"the connection was lost: {reason}")
+def lost(error: OSError | ClosedError) -> ConnectionLost:
+    reason = None if isinstance(error, ClosedError | ssl.SSLError) else error.strerror
+    return ConnectionLost(f"the connection was lost: {reason or error}")

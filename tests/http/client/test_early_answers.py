@@ -6,7 +6,7 @@ import pytest
 
 import coro
 from coro import Coro
-from coro.http import ConnectionLost, StreamBody, StreamedResponse
+from coro.http import ConnectionLost, ProtocolError, RequestTimeout, ResponseTooLarge, StreamBody, StreamedResponse
 from coro.http.client.request import Write
 from tests.http.client.network import OK, Network, Wire
 
@@ -101,6 +101,41 @@ def test_writer_and_reader_in_conversation(network: Network) -> Coro[None]:
     network.serve(answers)
     heard = yield from network.client.stream("POST", "http://a/", talk, body=StreamBody(questions))
     assert heard == [b"ONE", b"TWO", b"THREE"]
+
+
+def test_writer_that_thinks_is_not_held_against_the_server(network: Network) -> Coro[None]:
+    def answers(wire: Wire) -> Coro[None]:
+        head = yield from wire.head()
+        yield from wire.send(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n")
+        yield from wire.stream.read_until(b"0\r\n\r\n")
+        if b"quick" in head:
+            yield from wire.send(b"abc")
+        yield from wire.until_closed()
+
+    def thinks(write: Write) -> Coro[None]:
+        yield from coro.sleep(1000)
+        yield from write(b"abc")
+
+    network.serve(answers)
+    client = network.limit(total_time=1e9)
+    assert (yield from client.put("http://a/quick", body=StreamBody(thinks))).body == b"abc"
+    with pytest.raises(RequestTimeout, match="timed out after 60 s reading the response's body"):
+        yield from client.put("http://a/never", body=StreamBody(thinks))
+    assert coro.now() == pytest.approx(1000 + 1000 + 60)
+
+
+@pytest.mark.parametrize("body", [b"3\r\nabcd\r\n", b"5\r\nabcde\r\n"], ids=["malformed", "too long"])
+def test_answer_of_no_use_ends_the_sending_and_is_the_error(network: Network, body: bytes) -> Coro[None]:
+    def bad(wire: Wire) -> Coro[None]:
+        yield from wire.head()
+        yield from wire.stream.read_exactly(1000)
+        yield from wire.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", body)
+        yield from coro.sleep_forever()
+
+    network.serve(bad)
+    with pytest.raises(ResponseTooLarge if b"5" in body else ProtocolError):
+        yield from network.client.put("http://a/", body=StreamBody(endless), limit=4)
+    assert network.open == [False]
 
 
 def test_connection_is_closed_when_the_answer_is_whole_but_the_request_is_not(network: Network) -> Coro[None]:
