@@ -146,10 +146,8 @@ class StreamedResponse(ResponseInfo):
 
     def read_all(self, limit: int) -> Coro[bytes]:
         """The whole (rest of the) body, decoded. `ResponseTooLarge` beyond `limit` bytes; else as `read`."""
-        told = self._source.content_length
-        if told is not None and told > limit:
-            raise self._too_large(limit)
-        if self._decoder is None and (data := self._source.buffered()) is not None:
+        data = self._buffered(limit)
+        if data is not None:
             return data
         parts: list[bytes] = []
         size = 0
@@ -162,7 +160,17 @@ class StreamedResponse(ResponseInfo):
 
     def whole(self, limit: int) -> Coro[ClientResponse]:
         """The response with its whole body. As `read_all`."""
-        return ClientResponse(self._request, self._head, (yield from self.read_all(limit)))
+        body = self._buffered(limit)  # the usual case: no generator is needed for it
+        if body is None:
+            body = yield from self.read_all(limit)
+        return ClientResponse(self._request, self._head, body)
+
+    def _buffered(self, limit: int) -> bytes | None:
+        """The whole (rest of the) body if it is there already, as it is to be read."""
+        told = self._source.content_length
+        if told is not None and told > limit:
+            raise self._too_large(limit)
+        return self._source.buffered() if self._decoder is None else None
 
     def json(self, limit: int = 1 << 24) -> Coro[Any]:
         """The body as JSON. `ProtocolError` when it is none; else as `read_all`."""
