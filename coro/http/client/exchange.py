@@ -77,8 +77,8 @@ class Exchange:
     """Made with the pool's permission and a connection, both of which it gives back: in `end`, at the latest."""
 
     __slots__ = (
-        "_answered", "_broken", "_complete", "_connection", "_deadline", "_ended", "_limits",
-        "_may_send", "_pool", "_request", "_sending", "_sent", "_unsent",
+        "_answered", "_complete", "_connection", "_deadline", "_ended", "_limits", "_may_send", "_pool", "_request",
+        "_sending", "_sent", "_unsent",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, connection: Connection, request: Outgoing, deadline: Deadline) -> None:
@@ -90,7 +90,6 @@ class Exchange:
         self._sent = False  # has any byte left?
         self._answered = False  # has any byte come?
         self._complete = False  # was the response read to its end?
-        self._broken = False  # must the connection be closed, whatever it looks like?
         self._ended = False
         self._sending: Task[None] | None = None  # what is still being sent, by whom
         self._may_send: Event | None = None  # if the body is held back: may it be sent now?
@@ -141,17 +140,12 @@ class Exchange:
         parser = connection.parser
         self._complete = parser.complete
         head = parser.head
-        if head is not None and head.keep_alive and parser.clean and self._sending is None and not self._broken:
+        if head is not None and head.keep_alive and parser.clean and self._sending is None:
             connection.requests += 1
             self._pool.release(connection.origin, connection, head.kept)
         else:
             connection.close()
             self._pool.release(connection.origin, None)
-
-    def abort(self) -> None:
-        """Nothing that may still come is wanted: close the connection, unless it was given back before."""
-        self._broken = True
-        self.end()
 
     # --- Sending ---------------------------------------------------------------------
 
@@ -267,7 +261,7 @@ class Exchange:
                 yield from self._receive()
                 self._deadline.begin(CALLER)
         except (ProtocolError, ResponseTooLarge, ConnectionLost) as error:
-            self.abort()
+            self.end()
             raise self._named(error) from None
         if parser.complete and self._sending is None:
             self.end()

@@ -76,8 +76,8 @@ class ResponseParser:
     """
 
     __slots__ = (
-        "_buffer", "_chunk_line", "_chunked", "_extensions", "_interim", "_left", "_limits", "_method", "_position",
-        "complete", "head",
+        "_buffer", "_checked", "_chunk_line", "_chunked", "_extensions", "_interim", "_left", "_limits", "_method",
+        "_position", "complete", "head",
     )  # fmt: skip
 
     def __init__(self, limits: ClientLimits) -> None:
@@ -89,6 +89,7 @@ class ResponseParser:
         self._method = method
         self._buffer = b""
         self._position = 0  # in the buffer: what is before it has been parsed
+        self._checked = 0  # bytes of a head that is not complete in which no bare line end was found
         self.head: ResponseHead | None = None  # the final response's, once it is there
         self.complete = False  # has the whole response been read?
         self._interim = 0
@@ -101,11 +102,6 @@ class ResponseParser:
     def clean(self) -> bool:
         """Is the response complete, and nothing behind it?"""
         return self.complete and self._position == len(self._buffer)
-
-    @property
-    def idle(self) -> bool:
-        """Has nothing come of the response yet?"""
-        return not self._interim and self.head is None and not self._buffer
 
     def feed(self, data: bytes) -> None:
         """Take in received bytes."""
@@ -142,6 +138,7 @@ class ResponseParser:
         head = ResponseHead("1." + chr(line[1][0]), int(line[2]), line[3] or b"")
         self._join_fields(head, self._split_fields(start, end))
         self._position = end
+        self._checked = 0
         if head.status < 200:
             self._interim += 1
             if head.status == 101 or self._interim > MAX_INTERIM:
@@ -157,8 +154,12 @@ class ResponseParser:
             raise ProtocolError(f"this is not HTTP/1.1: {_shown(begun)}")
         if len(begun) > self._limits.head:
             raise ResponseTooLarge(f"the response's head is larger than {self._limits.head} bytes (ClientLimits.head)")
-        if BARE_LINE_END.search(begun) is not None:
-            raise ProtocolError("a line of the response's head ends with CR or LF alone")
+        self._check_line_ends(begun)
+
+    def _check_line_ends(self, begun: bytes) -> None:
+        if BARE_LINE_END.search(begun, max(0, self._checked - 1)) is not None:
+            raise ProtocolError("a header field that ends with CR or LF alone")
+        self._checked = len(begun)
 
     def _split_fields(self, start: int, end: int) -> list[tuple[bytes, bytes]]:
         """The fields between the first line that begins at `start` and the empty line that ends at `end`."""
@@ -229,10 +230,13 @@ class ResponseParser:
             self._left -= size
         if not size:
             return None
-        self._position = start + size
         if not self._left and not self._chunked:
             self.complete = True
-        return buffer if size == len(buffer) else buffer[start : start + size]
+        if start + size == len(buffer):
+            self._buffer, self._position = b"", 0  # an idle connection need not hold it
+            return buffer[start:]  # which copies nothing if that is all
+        self._position = start + size
+        return buffer[start : self._position]
 
     def buffered(self) -> bytes | None:
         """The rest of a body of known length if it has been fed already, else None."""
@@ -275,8 +279,8 @@ class ResponseParser:
             self._split_fields(start, end)
             self._position = end
             self.complete = True
-        elif BARE_LINE_END.search(self._buffer, start) is not None:
-            raise ProtocolError("a trailer field ends with CR or LF alone")
+        else:
+            self._check_line_ends(self._buffer[start:])
 
 
 def _shown(data: bytes) -> str:
