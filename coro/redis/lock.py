@@ -23,7 +23,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
-from coro import TaskGroup, now, shield, sleep, task_group, timeout
+from coro import TaskCancelled, TaskGroup, now, shield, sleep, task_group, timeout
 from coro.redis.commands.script import Script
 from coro.redis.errors import LockLostError, RedisConnectionError, RedisError
 from coro.task import Coro
@@ -105,13 +105,23 @@ class Lock:
     def hold(self, body: Callable[[Lock], Coro[T]], blocking_timeout: float | None = None) -> Coro[T]:
         """Take the lock, run `body(lock)` while it is extended again and again, and give it up; the result. Suspends.
 
-        `LockLostError` when it could not be taken in time, or was lost: `body` is cancelled then. `RedisError`.
+        `LockLostError` when it could not be taken in time, or was lost: `body` is cancelled then. What `body` raises,
+        also when the lock is lost meanwhile. `RedisError`.
         """
         if not (yield from self.acquire(blocking_timeout)):
             raise LockLostError(f"the lock {self.name!r} was held by others for {blocking_timeout:g} s")
+        failure: RedisError | None = None
+
+        def keep(group: TaskGroup) -> Coro[None]:
+            nonlocal failure
+            try:
+                yield from self._keep()
+            except RedisError as error:
+                failure = error
+                group.cancel()
 
         def run(group: TaskGroup) -> Coro[T]:
-            keeping = group.spawn(self._keep(), name=f"lock {self.name!r}")
+            keeping = group.spawn(keep(group), name=f"lock {self.name!r}")
             try:
                 return (yield from body(self))
             finally:
@@ -119,6 +129,10 @@ class Lock:
 
         try:
             return (yield from task_group(run))
+        except TaskCancelled:
+            if failure is None:
+                raise
+            raise failure from None
         finally:
             if self.remaining() > 0:
                 yield from self._clean_up(self._token)

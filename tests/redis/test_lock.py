@@ -126,6 +126,24 @@ def test_body_is_cancelled_when_the_lock_is_lost(database: str) -> None:
     assert cancelled
 
 
+def test_error_of_the_body_is_raised_also_when_the_lock_is_lost_meanwhile(database: str) -> None:
+    redis, clock = Redis.from_url(database), ManualClock()
+
+    def work(lock: Lock) -> Coro[None]:
+        yield from redis.delete("name")
+        clock.advance(11)
+        try:
+            yield from coro.sleep_forever()
+        finally:
+            raise KeyError("ours")
+
+    def main() -> Coro[None]:
+        with pytest.raises(KeyError, match="ours"):
+            yield from redis.lock("name", 30).hold(work)
+
+    coro.run(main(), clock=clock)
+
+
 def test_body_is_cancelled_when_the_server_cannot_be_reached_until_the_time_is_up(redis_server: RedisServer) -> None:
     clock = ManualClock()
 

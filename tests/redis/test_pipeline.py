@@ -166,10 +166,10 @@ def test_lost_connection_fails_a_pipeline_once_and_its_neighbours() -> None:
 
         def lose(group: TaskGroup) -> Coro[None]:
             pipeline = redis.pipeline(transaction=False)
-            first, _ = pipeline.get("a"), pipeline.get("b")
-            running = group.spawn(expect(pipeline.execute(), "a pipeline of 2 commands had been sent"))
+            first, _, _ = pipeline.get("a"), pipeline.get("b"), pipeline.get("b")
+            running = group.spawn(expect(pipeline.execute(), "a pipeline of 3 commands had been sent"))
             after = group.spawn(expect(redis.get("c"), "GET had been sent"))
-            yield from fake.received(3)
+            yield from fake.received(4)
             yield from fake.say(b"$1\r\nA\r\n")
             yield from settle()
             assert fake.stream is not None
