@@ -27,6 +27,7 @@ from coro.mysql.parameters import Parameter
 from coro.mysql.pool import Pool
 from coro.mysql.rows import Row
 from coro.mysql.servers import connect
+from coro.mysql.sources import LongData
 from coro.mysql.streaming import RowStream
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "InterfaceError",
     "InternalError",
     "Isolation",
+    "LongData",
     "NotSupportedError",
     "OperationalError",
     "Parameter",

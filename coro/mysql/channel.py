@@ -62,7 +62,7 @@ class Channel:
         if self._busy:
             raise BusyError(f"two tasks use the connection to {self.peer} at once: take one each, from a pool")
         if self.holder is not by:
-            raise BusyError(f"the connection to {self.peer} still has rows to give: read or close {self.holder!r}")
+            raise BusyError(f"the connection to {self.peer} is taken until this has ended: {self.holder!r}")
         stream, framer = self.stream, self.framer
         self._busy = True
         in_step = sent = False

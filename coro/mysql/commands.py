@@ -9,7 +9,8 @@ reads the rows that have come since. A server's cursor needs no such patience: i
 asks for some, and other commands may come in between.
 
 A server may answer a query by asking for a local file. It never gets one: it is sent an empty packet, which
-is how the protocol says no, and the query fails.
+is how the protocol says no, and the query fails. Only `begin_load` expects to be asked, and what is sent then is
+what the caller hands over: the name that the server says is not looked at.
 
 Source: "Command Phase" in the client/server protocol manual.
 """
@@ -33,6 +34,7 @@ _MAX_COLUMNS: Final = 0xFFFF
 _EXECUTE: Final = Struct("<BIBI")  # command, statement, cursor type, iteration count (1)
 _FETCH: Final = Struct("<BII")  # command, statement, number of rows
 _STATEMENT: Final = Struct("<BI")
+_LONG_DATA: Final = Struct("<BIH")  # command, statement, parameter
 
 # Servers tell at login neither which collation they prefer for utf8mb4 nor, all of them, whether they autocommit
 _SETTINGS: Final = "SET NAMES utf8mb4, autocommit = 1"
@@ -193,6 +195,25 @@ class CommandPhase:
             raise ProtocolError("a cursor gives no rows and has not ended")
         return rows
 
+    def send_long_data(self, statement: Statement, index: int, piece: bytes) -> Exchange[None]:
+        """Adds a piece to a parameter of the statement's next execution. It has no answer."""
+        yield self.framer.command(_LONG_DATA.pack(c.COM_STMT_SEND_LONG_DATA, statement.id, index) + piece)
+
+    def begin_load(self, sql: str) -> Exchange[list[Result] | None]:
+        """Runs a LOAD DATA LOCAL statement until the server asks for the data; the results of one that does not."""
+        yield self._text(c.COM_QUERY, sql)
+        payload = yield from self.framer.packet()
+        return None if payload[:1] == LOCAL_INFILE else (yield from self._results(first=payload))
+
+    def send_data(self, piece: bytes) -> Exchange[None]:
+        """Sends a piece of the data that the server has asked for."""
+        yield self.framer.frame(piece)
+
+    def end_load(self) -> Exchange[list[Result]]:
+        """Says that no more data will come; the results."""
+        yield self.framer.frame(b"")
+        return (yield from self._results())
+
     def close_statement(self, statement: Statement) -> bytes:
         """The command that frees a prepared statement. It has no answer: send it ahead of another."""
         return self.framer.unanswered(_STATEMENT.pack(c.COM_STMT_CLOSE, statement.id))
@@ -234,12 +255,13 @@ class CommandPhase:
             self.session_changed = True
         return outcome
 
-    def _results(self, statement: Statement | None = None) -> Exchange[list[Result]]:
-        """Reads results until the server says that no more exist."""
+    def _results(self, statement: Statement | None = None, *, first: bytes = b"") -> Exchange[list[Result]]:
+        """Reads results until the server says that no more exist; the `first` packet may have been read."""
         self._refusal = None
         results: list[Result] = []
         while True:
-            head = yield from self._head(statement)
+            head = yield from self._head(statement, first)
+            first = b""
             results.append(head if isinstance(head, Result) else (yield from self._rows(head)))
             if not self.status & c.SERVER_MORE_RESULTS_EXISTS:
                 break
@@ -267,7 +289,7 @@ class CommandPhase:
         if self._refusal is not None:
             raise self._refusal
 
-    def _head(self, statement: Statement | None) -> Exchange[Result | RowReader]:
+    def _head(self, statement: Statement | None, first: bytes = b"") -> Exchange[Result | RowReader]:
         """One result, up to its rows: the reader for them, or all of a result that has none."""
         framer = self.framer
         if statement is not None and statement.reader is not None:
@@ -275,7 +297,7 @@ class CommandPhase:
                 yield Need.DATA
             if _skip_definitions(framer, statement):
                 return statement.reader
-        payload = yield from framer.packet()
+        payload = first or (yield from framer.packet())
         if payload[:1] == LOCAL_INFILE:
             yield from self._refuse_local_infile(payload)
             payload = yield from framer.packet()

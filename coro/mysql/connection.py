@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import abc
 import enum
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from coro.mysql import constants as c
 from coro.mysql.bulk import MultiRowInsert
 from coro.mysql.channel import Channel
 from coro.mysql.commands import CommandPhase, Result, Statement
@@ -24,13 +26,17 @@ from coro.mysql.errors import DatabaseError, Error, ProgrammingError
 from coro.mysql.handshake import Session, change_user
 from coro.mysql.parameters import Parameter
 from coro.mysql.rows import Row
+from coro.mysql.sources import PIECE, LongData, Source, pieces
 from coro.mysql.streaming import AnswerRows, CursorRows, RowStream
 from coro.task import Coro
 
 T = TypeVar("T")
 
 STATEMENT_CACHE_SIZE: Final = 64  # prepared statements that one connection keeps
-_FORGET_STATEMENT: Final = (1243, 1615)  # ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE
+_PREPARE_AGAIN: Final = (1243, 1615)  # ER_UNKNOWN_STMT_HANDLER, ER_NEED_REPREPARE: it was not executed
+_TOO_MANY_PREPARED: Final = 1461  # ER_MAX_PREPARED_STMT_COUNT_REACHED
+# The statements that do nothing when they fail. A procedure could have got that error in its middle.
+_ALL_OR_NOTHING: Final = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|REPLACE|WITH)\b", re.IGNORECASE)
 
 
 class Isolation(enum.Enum):
@@ -104,12 +110,13 @@ class Connection(Queries):
             statement = yield from self._prepare(sql)
         else:
             self._statements.move_to_end(sql)
+        if LongData in map(type, parameters):
+            return (yield from self._execute_long(statement, parameters))
         try:
             return (yield from self._perform(self._phase.execute(statement, parameters)))
         except DatabaseError as error:
-            if error.code in _FORGET_STATEMENT:
-                self._statements.pop(sql, None)
-            raise
+            statement = yield from self._prepare_again(statement, error)
+        return (yield from self._perform(self._phase.execute(statement, parameters)))
 
     def stream(self, sql: str, *parameters: Parameter) -> Coro[RowStream]:
         """Runs one statement; its rows, to be read as they come. Suspends. As `results`.
@@ -117,12 +124,16 @@ class Connection(Queries):
         Until the stream has ended the connection can do nothing else. Closed before its end, it closes the
         connection. See `coro.mysql.streaming`.
         """
-        if parameters:
-            statement = self._statements.get(sql) or (yield from self._prepare(sql))
-            exchange = self._phase.begin(statement, parameters)
-        else:
-            exchange = self._phase.begin_query(sql)
-        return AnswerRows(self._channel, self._phase, (yield from self._perform(exchange)), sql)
+        if not parameters:
+            answer = yield from self._perform(self._phase.begin_query(sql))
+            return AnswerRows(self._channel, self._phase, answer, sql)
+        statement = self._statements.get(sql) or (yield from self._prepare(sql))
+        try:
+            answer = yield from self._perform(self._phase.begin(statement, parameters))
+        except DatabaseError as error:
+            statement = yield from self._prepare_again(statement, error)
+            answer = yield from self._perform(self._phase.begin(statement, parameters))
+        return AnswerRows(self._channel, self._phase, answer, sql)
 
     def cursor(self, sql: str, *parameters: Parameter, fetch_size: int = 1000) -> Coro[RowStream]:
         """Runs one statement; its rows, which the server keeps and gives `fetch_size` at a time. Suspends. As
@@ -134,7 +145,11 @@ class Connection(Queries):
         if fetch_size < 1:
             raise ValueError(f"a fetch size of {fetch_size} rows")
         statement = yield from self._perform(self._phase.prepare(sql))
-        answer = yield from self._perform(self._phase.open_cursor(statement, parameters))
+        try:
+            answer = yield from self._perform(self._phase.open_cursor(statement, parameters))
+        except DatabaseError:
+            self._discard(statement)
+            raise
         if answer.has_cursor:
             return CursorRows(self._channel, self._phase, answer, sql, fetch_size)
         self._discard(statement)
@@ -168,6 +183,32 @@ class Connection(Queries):
             if statement is not None:
                 self._discard(statement)
         return total
+
+    def load_data(self, sql: str, source: Source) -> Coro[Result]:
+        """Runs a LOAD DATA LOCAL INFILE statement on data of this program (see `coro.mysql.sources`); the file name
+        in it means nothing. Suspends. As `results`.
+
+        Needs `local-infile=true` in the URL, and `local_infile` on the server. The text is taken to be in the
+        character set of the database unless the statement names another. When the source fails, the connection is
+        closed, which tells the server to undo.
+        """
+        if not self._session.capabilities & c.CLIENT_LOCAL_FILES:
+            raise ProgrammingError("LOAD DATA LOCAL needs local-infile=true in the URL", peer=self.peer)
+        read = pieces(source)
+        results = yield from self._perform(self._phase.begin_load(sql))
+        if results is not None:
+            raise ProgrammingError("the statement was run, and asked for no data", peer=self.peer)
+        self._channel.holder = sql
+        try:
+            while piece := (yield from read()):
+                for start in range(0, len(piece), PIECE):
+                    yield from self._perform(self._phase.send_data(piece[start : start + PIECE]), by=sql)
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._channel.holder = None
+        return (yield from self._perform(self._phase.end_load()))[-1]
 
     def transaction(
         self, body: Callable[[Connection], Coro[T]], *, isolation: Isolation | None = None, read_only: bool = False
@@ -287,11 +328,50 @@ class Connection(Queries):
         return f"<mysql.Connection to {self.peer}, {state}>"
 
     def _prepare(self, sql: str) -> Coro[Statement]:
-        statement = yield from self._perform(self._phase.prepare(sql))
+        try:
+            statement = yield from self._perform(self._phase.prepare(sql))
+        except DatabaseError as error:
+            if error.code != _TOO_MANY_PREPARED or not self._statements:
+                raise
+            while self._statements:
+                self._discard(self._statements.popitem()[1])
+            statement = yield from self._perform(self._phase.prepare(sql))
         self._statements[sql] = statement
         if len(self._statements) > STATEMENT_CACHE_SIZE:
             self._discard(self._statements.popitem(last=False)[1])
         return statement
+
+    def _prepare_again(self, statement: Statement, error: DatabaseError) -> Coro[Statement]:
+        """The statement anew, when the server has forgotten it and has therefore done nothing; else the error."""
+        if error.code not in _PREPARE_AGAIN:
+            raise error
+        self._statements.pop(statement.sql, None)
+        if not _ALL_OR_NOTHING.match(statement.sql):
+            raise error
+        return (yield from self._prepare(statement.sql))
+
+    def _execute_long(self, statement: Statement, parameters: Sequence[Parameter]) -> Coro[list[Result]]:
+        """Sends the parameters that come in pieces, then executes."""
+        try:
+            for index, parameter in enumerate(parameters):
+                if isinstance(parameter, LongData):
+                    yield from self._send_long(statement, index, parameter)
+            return (yield from self._perform(self._phase.execute(statement, parameters)))
+        except BaseException:
+            if self._statements.pop(statement.sql, None) is not None:  # the server has half of the parameters
+                self._discard(statement)
+            raise
+
+    def _send_long(self, statement: Statement, index: int, parameter: LongData) -> Coro[None]:
+        if parameter.sent:
+            raise ProgrammingError(f"parameter {index + 1}: LongData can be used once")
+        parameter.sent = True
+        read = pieces(parameter.source)
+        yield from self._perform(self._phase.send_long_data(statement, index, b""))
+        while piece := (yield from read()):
+            for start in range(0, len(piece), PIECE):
+                part = piece[start : start + PIECE]
+                yield from self._perform(self._phase.send_long_data(statement, index, part))
 
     def _discard(self, statement: Statement) -> None:
         self._channel.send_ahead(self._phase.close_statement(statement))

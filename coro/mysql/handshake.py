@@ -79,6 +79,7 @@ class Login:
     allow_cleartext: bool = False
     further_passwords: tuple[str, ...] = field(default=(), repr=False)  # of multi-factor accounts
     compress: str = ""  # zlib or zstd
+    local_infile: bool = False  # the server may ask for data of LOAD DATA LOCAL
     attributes: dict[str, str] = field(default_factory=dict)
 
 
@@ -141,6 +142,8 @@ def login(framer: Framer, who: Login) -> Exchange[Session]:
     capabilities = greeting.capabilities & _WANTED
     if who.database:
         capabilities |= c.CLIENT_CONNECT_WITH_DB
+    if who.local_infile:
+        capabilities |= greeting.capabilities & c.CLIENT_LOCAL_FILES
     if who.compress:
         capabilities |= _compression_flag(who, greeting)
     encrypted = bool(greeting.capabilities & c.CLIENT_SSL) and who.tls is not Tls.NO

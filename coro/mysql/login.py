@@ -89,6 +89,7 @@ def _login(target: Target, stream: Stream) -> Login:
         allow_public_key_retrieval=target.allow_public_key_retrieval,
         allow_cleartext=target.allow_cleartext,
         compress=target.compress,
+        local_infile=target.local_infile,
         attributes=_attributes(),
     )
 

@@ -4,7 +4,7 @@
     bool             TINYINT, 0 or 1           date                 DATE
     int              BIGINT, signed or not     timedelta, time      TIME
     float            DOUBLE                    str                  VARCHAR, utf8mb4
-    Decimal          DECIMAL                   bytes, bytearray, memoryview    BLOB
+    Decimal          DECIMAL                   bytes, bytearray, memoryview    BLOB; so is LongData
 
 Subclasses (an `IntEnum`, say) go as their base. The types are sent with every execution, so that an execution
 does not depend on the one before it. A `datetime` with a time zone is refused, because DATETIME has none:
@@ -25,9 +25,10 @@ from typing import Any, Final
 from coro.mysql import constants as c
 from coro.mysql.errors import DataError, ProgrammingError
 from coro.mysql.packets import lenenc
+from coro.mysql.sources import LongData
 
 Parameter = (
-    None | int | float | Decimal | str | bytes | bytearray | memoryview | datetime | date | time | timedelta
+    None | int | float | Decimal | str | bytes | bytearray | memoryview | datetime | date | time | timedelta | LongData
 )
 _Encoded = tuple[bytes, bytes]  # two bytes of type, then the value
 _Encoder = Callable[[Any], _Encoded]
@@ -141,6 +142,12 @@ def _time(value: time) -> _Encoded:
     return _TIME, _TIME_LAYOUT.pack(12, 0, 0, value.hour, value.minute, value.second, value.microsecond)
 
 
+def _long_data(value: LongData) -> _Encoded:
+    if not value.sent:
+        raise ValueError("LongData goes by `execute`, `results` or `fetch_...`")
+    return _BLOB, b""  # what was sent ahead is the value
+
+
 _ENCODERS: Final[dict[type, _Encoder]] = {
     bool: _bool,
     int: _int,
@@ -154,4 +161,5 @@ _ENCODERS: Final[dict[type, _Encoder]] = {
     date: _date,
     timedelta: _timedelta,
     time: _time,
+    LongData: _long_data,
 }

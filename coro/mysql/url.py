@@ -12,6 +12,7 @@ out, the host is 127.0.0.1, the port 3306, the user root. Parameters:
                  (localhost, 127.0.0.1, ::1) without a `ca`, `preferred`
     ca           file of the certificates that vouch for the server (PEM); without it, the system's
     socket       path of a Unix socket to connect to, instead of a host
+    local-infile true: let `load_data` send data of this program; false
     compress     zlib, or zstd (MySQL only; needs the extra `zstd`)
     password2    and password3: further passwords, of accounts that are asked for several
     public-key   file of the server's RSA key (PEM), for `caching_sha2_password` without TLS
@@ -66,6 +67,7 @@ class Target:
     allow_public_key_retrieval: bool = False
     allow_cleartext: bool = False
     compress: str = ""
+    local_infile: bool = False
 
     @property
     def peer(self) -> str:
@@ -111,6 +113,7 @@ def parse_url(url: str) -> Target:
         allow_public_key_retrieval=_flag(options, "allow-public-key-retrieval"),
         allow_cleartext=_flag(options, "allow-cleartext-password"),
         compress=_compression(options),
+        local_infile=_flag(options, "local-infile"),
     )
     if options:
         raise InterfaceError(f"bad MySQL URL: unknown parameter {next(iter(options))!r}")
