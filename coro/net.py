@@ -17,7 +17,7 @@ import ssl
 import stat
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from coro.errors import ClosedError, EndOfStream
 from coro.group import TaskGroup, task_group
@@ -31,6 +31,7 @@ from coro.timing import move_on_after, sleep
 logger = logging.getLogger("coro.net")
 
 BACKLOG = 4096
+HANDSHAKE_TIME = 20.0  # seconds that a client of `serve` has for its TLS handshake
 DNS_THREADS = 8
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 # accept(2): faults of a connection that was waiting to be accepted, not of the listening socket.
@@ -69,19 +70,27 @@ class Stream(ReadStream):
             raise ssl.SSLError(errno.EPROTO, "the peer sent data ahead of the TLS handshake")
         if self.socket.tls:
             raise RuntimeError(f"{self!r} has TLS already")
-        under = self.socket
         try:
-            sock = under.sock = context.wrap_socket(
-                under.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False,
-                suppress_ragged_eofs=False,  # an end that the peer did not sign is an error: somebody may have cut it
-            )  # fmt: skip
-            under.tls, under.drained = True, False
-            yield from self._handshake(sock)
+            self._put_tls_on(context, server_hostname, server_side)
+            yield from self.handshake()
         except BaseException:
             self.close()
             raise
 
-    def _handshake(self, sock: ssl.SSLSocket) -> Coro[None]:
+    def _put_tls_on(self, context: ssl.SSLContext, server_hostname: str | None, server_side: bool) -> None:
+        under = self.socket
+        under.sock = context.wrap_socket(
+            under.sock, server_side=server_side, server_hostname=server_hostname, do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,  # an end that the peer did not sign is an error: somebody may have cut it
+        )  # fmt: skip
+        under.tls, under.drained = True, False
+
+    def handshake(self) -> Coro[None]:
+        """Shake hands, on a connection of a listener with TLS; reading and writing would do it too. Suspends.
+
+        ssl.SSLError, OSError.
+        """
+        sock = cast(ssl.SSLSocket, self.socket.sock)
         while True:
             try:
                 sock.do_handshake()
@@ -213,9 +222,12 @@ def _connect_socket(family: int, address: Any) -> Coro[Stream]:
 
 
 class Listener:
-    """A listening socket."""
+    """A listening socket. With `tls`, the connections that it accepts have TLS on them, and shake hands later."""
 
-    def __init__(self, raw: socket.socket, unlink: str | None = None) -> None:
+    def __init__(
+        self, raw: socket.socket, unlink: str | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:  # fmt: skip
+        self.tls = tls
         self.socket = Socket(raw)
         self.address = raw.getsockname()
         self._unlink = unlink
@@ -238,9 +250,16 @@ class Listener:
                     raise
                 reason = _reason(error)
             else:
-                if self._tcp:
-                    sock.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                return Stream(sock)
+                stream = Stream(sock)
+                try:
+                    if self._tcp:
+                        sock.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    if self.tls is not None:
+                        stream._put_tls_on(self.tls, None, server_side=True)
+                except OSError:  # it has gone already
+                    stream.close()
+                    continue
+                return stream
             logger.warning("cannot accept on %s: %s; trying again", address_text(self.address), reason)
             yield from sleep(BACK_OFF)
 
@@ -252,17 +271,20 @@ class Listener:
         self.socket.close()
 
 
-def listen(host: str, port: int, *, reuse_port: bool = False) -> Listener:
+def listen(
+    host: str, port: int, *, reuse_port: bool = False, tls: ssl.SSLContext | None = None
+) -> Listener:  # fmt: skip
     """Listen on a TCP port (0: any free one). Does not suspend.
 
     OSError, with the address in its text. With `reuse_port`, several processes share the port and its connections.
+    `tls`: a server's context, with its certificate.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         raw = socket.create_server((host, port), family=family, backlog=BACKLOG, reuse_port=reuse_port)
     except OSError as error:
         raise OSError(error.errno, f"cannot listen on {address_text((host, port))}: {_reason(error)}") from None
-    return Listener(raw)
+    return Listener(raw, tls=tls)
 
 
 def listen_unix(path: str) -> Listener:
@@ -316,6 +338,12 @@ def serve(listeners: Listener | Iterable[Listener], handler: Callable[[Stream], 
 
 def _handle(handler: Callable[[Stream], Coro[None]], stream: Stream) -> Coro[None]:
     try:
+        if stream.socket.tls:
+            with move_on_after(HANDSHAKE_TIME) as scope:
+                yield from stream.handshake()
+            if scope.cancelled_caught:
+                logger.info("%r: no TLS handshake within %g s", stream, HANDSHAKE_TIME)
+                return
         yield from handler(stream)
     except (ConnectionError, EndOfStream, ssl.SSLError) as error:
         logger.info("%r: %s", stream, error)

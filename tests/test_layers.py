@@ -53,6 +53,7 @@ PERFORMS_IO = {
     "coro.http.files",
     "coro.http.log",
     "coro.http.server",
+    "coro.http.upgrade",
     "coro.mysql.channel",
     "coro.mysql.connection",
     "coro.mysql.login",

@@ -19,14 +19,16 @@ Every answer that is not one of these is `{"error": "..."}` with the status that
 from __future__ import annotations
 
 import errno
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
+import coro
 from apps.upload.accounts import Accounts
 from apps.upload.names import attachment, checked_name
 from apps.upload.resumable import Resumables
@@ -44,7 +46,17 @@ from apps.upload.store import (
 )
 from apps.upload.tus import TusHandlers
 from coro import Coro
-from coro.http import Answer, FileResponse, HTTPError, MultipartReader, Request, Response, Router
+from coro.http import (
+    Answer,
+    FileResponse,
+    HTTPError,
+    MultipartReader,
+    Request,
+    Response,
+    Router,
+    check_preconditions,
+    set_cookie,
+)
 
 logger = logging.getLogger("upload")
 
@@ -66,7 +78,6 @@ PAGE_HEADERS = [
         " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
 ]
-COOKIE = "session={}; Path=/; HttpOnly; SameSite=Lax; Max-Age={}"
 RETRY_SOON = [("Retry-After", "1")]
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -155,7 +166,8 @@ class UploadHandlers:
     def commit(self, uploads: Sequence[Upload]) -> Coro[None]:
         """Write the rows of whole files. If that fails, remove the files; but never one that may have a row."""
         try:
-            yield from self.metadata.add_uploads(uploads)
+            with coro.shield():  # a client that leaves now has sent all there is
+                yield from self.metadata.add_uploads(uploads)
         except (StoreDown, NoRoom) as error:
             if isinstance(error, OutcomeUnknown):
                 self.storage.undecided = True
@@ -202,7 +214,8 @@ class UploadHandlers:
         upload = yield from self._upload(request)
         note = yield from self.storage.note_deletion(upload.id, upload.path)
         try:
-            yield from self.metadata.delete_upload(upload.id)  # first the row: no row without its file
+            with coro.shield():
+                yield from self.metadata.delete_upload(upload.id)  # first the row: no row without its file
         except BaseException:
             self.storage.undecided = True
             raise
@@ -236,13 +249,13 @@ class UploadHandlers:
         if user is None:
             raise HTTPError(401, "the user name or the password is wrong")
         token = yield from self.sessions.create(user.id)
-        return Response.json({"user": user.name}, headers=[("Set-Cookie", COOKIE.format(token, SESSION_TIME))])
+        return Response.json({"user": user.name}, headers=[_session_cookie(request, token, SESSION_TIME)])
 
     def logout(self, request: Request) -> Coro[Answer]:
         token = request.cookies.get("session", "")
         if 0 < len(token) <= MAX_TOKEN_LENGTH:
             yield from self.sessions.delete(token)
-        return Response(204, headers=[("Set-Cookie", COOKIE.format("", 0))])
+        return Response(204, headers=[_session_cookie(request, "", 0)])
 
     # --- The rest -------------------------------------------------------------------------
 
@@ -256,6 +269,10 @@ class UploadHandlers:
         if now - self._reported.get(error.server, -REPORT_TIME) >= REPORT_TIME:
             self._reported[error.server] = now
             logger.warning("%s", error)
+
+
+def _session_cookie(request: Request, token: str, max_age: int) -> tuple[str, str]:
+    return set_cookie("session", token, max_age=max_age, secure=request.scheme == "https")
 
 
 def _described(upload: Upload) -> dict[str, Any]:
@@ -281,8 +298,7 @@ def _credentials(request: Request) -> Coro[tuple[str, str]]:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     fields: Any
     if kind == "application/x-www-form-urlencoded":
-        body = yield from request.body.read_all(MAX_LOGIN_SIZE)
-        fields = {key: values[0] for key, values in parse_qs(body.decode("utf-8", "replace")).items()}
+        fields = yield from request.form(MAX_LOGIN_SIZE)
     else:
         fields = yield from request.json(MAX_LOGIN_SIZE)
     name, password = (fields.get("user"), fields.get("password")) if isinstance(fields, dict) else (None, None)
@@ -295,9 +311,12 @@ def _pages() -> dict[str, Callable[[Request], Coro[Answer]]]:
     """The files of the page by their paths: a fixed table, so that no request can name another file."""
 
     def answering(response: Response) -> Callable[[Request], Coro[Answer]]:
+        etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
+        response.headers = (*response.headers, ("ETag", etag))
+
         def page(request: Request) -> Coro[Answer]:
             yield from ()
-            return response
+            return check_preconditions(request, etag=etag) or response
 
         return page
 

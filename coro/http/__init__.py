@@ -17,6 +17,8 @@ from coro.http.client.errors import (
 from coro.http.client.parser import ClientLimits
 from coro.http.client.request import RequestBody, RequestOptions
 from coro.http.client.response import ClientResponse, StreamedResponse
+from coro.http.cookies import set_cookie
+from coro.http.errorpage import error_page
 from coro.http.files import FileResponse
 from coro.http.log import AccessLog
 from coro.http.message import (
@@ -31,10 +33,13 @@ from coro.http.message import (
     Sender,
     StreamResponse,
 )
+from coro.http.metrics import Metrics
 from coro.http.multipart import MultipartReader, Part
 from coro.http.parser import Limits
+from coro.http.preconditions import check_preconditions
 from coro.http.router import Router
-from coro.http.server import Server
+from coro.http.server import Recorder, Server
+from coro.http.upgrade import Upgrade
 
 __all__ = [
     "AccessLog",
@@ -50,16 +55,18 @@ __all__ = [
     "ConnectionLost",
     "FileBody",
     "FileResponse",
+    "HTTPError",
     "Handler",
     "HeaderList",
     "Headers",
-    "HTTPError",
     "InvalidURL",
     "Limits",
+    "Metrics",
     "MultipartBody",
     "MultipartReader",
     "Part",
     "ProtocolError",
+    "Recorder",
     "RedirectError",
     "Request",
     "RequestBody",
@@ -72,6 +79,10 @@ __all__ = [
     "Server",
     "StatusError",
     "StreamBody",
-    "StreamedResponse",
     "StreamResponse",
+    "StreamedResponse",
+    "Upgrade",
+    "check_preconditions",
+    "error_page",
+    "set_cookie",
 ]

@@ -101,6 +101,10 @@ class Connection:
             self.peer = address_text(self._socket.sock.getpeername())
             self._socket.watcher = self
             with self._scope:
+                self.deadline = self.server.now + self.server.limits.head_time
+                if self._socket.tls:
+                    yield from Stream(self._socket).handshake()
+                    self.deadline = self.server.now + self.server.limits.head_time
                 yield from self._serve()
             if self._scope.cancelled_caught and self.busy and self._answer is None and not self._gone:
                 yield from self._refuse(408, "the request did not arrive in time")
@@ -133,7 +137,6 @@ class Connection:
     def _serve(self) -> Coro[None]:
         parser, server, socket = self.parser, self.server, self._socket
         limits = server.limits
-        self.deadline = server.now + limits.head_time
         while True:
             head = parser.next_head()
             while head is None:

@@ -1,25 +1,25 @@
-"""Files as answers, by `sendfile`, whole or one range of them (RFC 9110, section 14)."""
+"""Files as answers, by `sendfile`: whole, or those ranges that are asked for (RFC 9110, section 14)."""
 
 from __future__ import annotations
 
 import errno
 import os
-import re
+import secrets
 import stat
 from email.utils import formatdate
 
 from coro.http.message import HeaderList, HTTPError, Request, Sender
+from coro.http.preconditions import check_preconditions, validators
+from coro.http.ranges import select_ranges
 from coro.task import Coro
 from coro.threads import to_thread
 
-RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
-
 
 class FileResponse:
-    """The content of the open file `fd`, or the range of it that the request asks for.
+    """The content of the open file `fd`, or those ranges of it that the request asks for, or that it has not changed.
 
-    Make it with `FileResponse.open`. It closes the file when it has been sent, or when it is dropped unsent. Several
-    ranges in one request are answered with the whole file, as RFC 9110, section 14.2 allows.
+    Make it with `FileResponse.open`. It closes the file when it has been sent, or when it is dropped unsent. Without
+    `etag`, the file's time of change and its size make one.
     """
 
     _fd = -1  # until the answer is made, the file is the caller's
@@ -31,16 +31,22 @@ class FileResponse:
         info = os.fstat(fd)
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
-        self._offset, self._count, self.status = 0, info.st_size, 200
-        modified = formatdate(info.st_mtime, usegmt=True)
-        validators = [("Last-Modified", modified), *([("ETag", etag)] if etag else [])]
-        self.headers: HeaderList = [
-            *headers, ("Content-Type", content_type), ("Accept-Ranges", "bytes"), *validators
-        ]  # fmt: skip
-        if request.method == "GET":  # else a range has no meaning: RFC 9110, section 14.2
+        etag = etag or f'"{info.st_mtime_ns:x}-{info.st_size:x}"'
+        self.status = 200
+        self.headers: HeaderList = [*headers, ("Accept-Ranges", "bytes"), *validators(etag, info.st_mtime)]
+        self._size = info.st_size
+        self._content_type = content_type
+        self._pieces: list[tuple[bytes, range]] = [(b"", range(info.st_size))]  # each: what goes ahead, then bytes
+        self._end = b""
+        if check_preconditions(request, etag=etag, modified=info.st_mtime) is not None:
+            self.status, self._pieces = 304, []
+        elif request.method == "GET":  # else a range has no meaning: RFC 9110, section 14.2
             if_range = request.headers.get("if-range")
+            modified = formatdate(info.st_mtime, usegmt=True)
             if if_range is None or (if_range in (etag, modified) and not if_range.startswith("W/")):
-                self._select(request.headers.get("range", ""), info.st_size)
+                self._select(request.headers.get("range", ""))
+        if self.status != 304:
+            self.headers = [("Content-Type", self._content_type), *self.headers]
         self._fd = fd
 
     @classmethod
@@ -48,7 +54,7 @@ class FileResponse:
         cls, request: Request, path: str, headers: HeaderList = (), content_type: str = "application/octet-stream",
         etag: str | None = None,
     ) -> Coro[FileResponse]:  # fmt: skip
-        """An answer with the file at `path`. Suspends (the file is opened in a thread). OSError."""
+        """An answer with the file at `path`. Suspends (it is opened in a thread). OSError, `HTTPError` 412, 416."""
         fd = yield from to_thread(os.open, path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # so that a FIFO opens
         try:
             return cls(request, fd, headers, content_type, etag)
@@ -56,28 +62,33 @@ class FileResponse:
             os.close(fd)
             raise
 
-    def _select(self, wanted: str, size: int) -> None:
-        found = RANGE.fullmatch(wanted.strip())
-        if found is None or not (found[1] or found[2]):
+    def _select(self, wanted: str) -> None:
+        size = self._size
+        ranges = select_ranges(wanted, size)
+        if ranges is None:
             return
-        first, last = found[1], found[2]
-        if first and last and int(last) < int(first):
-            return  # not a valid range: ignored
-        if not first:
-            start, end = max(0, size - int(last)), size
-        else:
-            start, end = int(first), min(int(last) + 1, size) if last else size
-        if start >= end:
+        if not ranges:
             raise HTTPError(416, f"the file has {size} bytes", [("Content-Range", f"bytes */{size}")])
         self.status = 206
-        self._offset, self._count = start, end - start
-        self.headers = [*self.headers, ("Content-Range", f"bytes {start}-{end - 1}/{size}")]
+        if len(ranges) == 1:
+            self._pieces = [(b"", ranges[0])]
+            self.headers = [*self.headers, ("Content-Range", _content_range(ranges[0], size))]
+            return
+        boundary = secrets.token_hex(16)
+        line = f"\r\n--{boundary}\r\nContent-Type: {self._content_type}\r\nContent-Range: "
+        self._pieces = [(f"{line}{_content_range(piece, size)}\r\n\r\n".encode("latin-1"), piece) for piece in ranges]
+        self._end = f"\r\n--{boundary}--\r\n".encode()
+        self._content_type = f"multipart/byteranges; boundary={boundary}"
 
     def send(self, sender: Sender) -> Coro[None]:
         try:
-            yield from sender.send_head(self, self._count)
+            length = sum(len(ahead) + len(piece) for ahead, piece in self._pieces) + len(self._end)
+            yield from sender.send_head(self, length)
             if sender.method != "HEAD":
-                yield from sender.send_file(self._fd, self._offset, self._count)
+                for ahead, piece in self._pieces:
+                    yield from sender.send_body(ahead)
+                    yield from sender.send_file(self._fd, piece.start, len(piece))
+                yield from sender.send_body(self._end)
         finally:
             self.close()
 
@@ -88,3 +99,7 @@ class FileResponse:
             os.close(fd)
 
     __del__ = close
+
+
+def _content_range(piece: range, size: int) -> str:
+    return f"bytes {piece.start}-{piece.stop - 1}/{size}"

@@ -25,6 +25,7 @@ from coro.task import Request as Wait
 if TYPE_CHECKING:
     from coro.http.body import Body
     from coro.http.connection import Connection
+    from coro.net import Stream
 
 HeaderList: TypeAlias = Sequence[tuple[str, str]]
 
@@ -75,6 +76,7 @@ class Headers(Mapping[str, str]):
         return len(self._fields)
 
 
+MAX_FORM_FIELDS = 1000
 NO_PARAMS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -178,6 +180,25 @@ class Request:
         except (ValueError, RecursionError) as error:  # the latter: nested too deeply
             raise HTTPError(400, f"the body is not JSON: {error}") from None
 
+    def form(self, limit: int = 1 << 20) -> Coro[dict[str, str]]:
+        """The fields of a form sent as application/x-www-form-urlencoded; of those given several times, the last.
+
+        May suspend. `HTTPError` 415 for another type (see `MultipartReader`), 413 beyond `limit` bytes, 400.
+        """
+        kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/x-www-form-urlencoded":
+            raise HTTPError(415, "the body must be application/x-www-form-urlencoded")
+        data = yield from self.body.read_all(limit)
+        try:
+            return dict(parse_qsl(data.decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
+        except ValueError as error:  # not UTF-8, or too many
+            raise HTTPError(400, f"malformed form: {error}") from None
+
+    @property
+    def open_connections(self) -> int:
+        """How many connections the server has."""
+        return len(self._connection.server.connections)
+
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target}>"
 
@@ -211,6 +232,10 @@ class Sender(Protocol):
 
     def send_file(self, fd: int, offset: int, count: int) -> Coro[None]:
         """Send a piece of a file as the body, without copying it. Suspends. `ClientDisconnected`, EOFError."""
+        ...
+
+    def switch_protocols(self, answer: Answer, protocol: str) -> Coro[Stream]:
+        """Send 101; the connection, for the other protocol. ValueError if the client did not offer to."""
         ...
 
 

@@ -267,7 +267,7 @@ class RequestParser:
         elif head.content_length:
             framing = b"Content-Length: %d" % head.content_length
         else:
-            head.upgrade = True
+            head.upgrade = head.version == "1.1"
             return
         self._line = b"POST / HTTP/1.1\r\n"
         self._llhttp = httptools.HttpRequestParser(self)

@@ -81,8 +81,14 @@ class Server:
         self._stop.set()
 
     def serve(self, listeners: Listener | Iterable[Listener]) -> Coro[None]:
-        """Serve until `stop` was called and every connection has ended. Suspends. Closes the listeners."""
+        """Serve until `stop` was called and every connection has ended. Suspends. Closes the listeners.
+
+        Clients of listeners with TLS are told by ALPN (RFC 7301) that HTTP/1.1 is what is spoken.
+        """
         listeners = [listeners] if isinstance(listeners, Listener) else list(listeners)
+        for listener in listeners:
+            if listener.tls is not None:
+                listener.tls.set_alpn_protocols(["http/1.1"])
 
         def body(group: TaskGroup) -> Coro[None]:
             self.now = now()

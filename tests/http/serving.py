@@ -7,6 +7,7 @@ each can be reached at once. A test waits for what the server has come to see (`
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -138,12 +139,13 @@ class Service:
 
     def __init__(
         self, handler: Handler, limits: Limits | None = None, access_log: AccessLog | None = None,
-        path: str | None = None, **options: Any,
+        path: str | None = None, tls: ssl.SSLContext | None = None, **options: Any,
     ) -> None:  # fmt: skip
         """`options`: of the `Server`."""
         self.server = Server(handler, limits=limits, access_log=access_log, **options)
         self._clock = Clock()
         self._path = path
+        self._tls = tls
         self._clients: list[Client] = []
         self._started: Future[None] = Future()
         self._ended: Future[Any] = Future()
@@ -162,7 +164,7 @@ class Service:
 
     def _serve(self) -> Coro[None]:
         self._loop = current_task().loop
-        self.listener = listen("127.0.0.1", 0) if self._path is None else listen_unix(self._path)
+        self.listener = listen("127.0.0.1", 0, tls=self._tls) if self._path is None else listen_unix(self._path)
         self.port = self.listener.port if self._path is None else 0
         self._started.set_result(None)
         yield from self.server.serve(self.listener)

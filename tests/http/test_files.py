@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email
 import logging
 import os
 from email.utils import formatdate
@@ -118,11 +119,60 @@ def test_any_range_of_an_empty_file_is_416(service: Service, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "wanted",
     ["bytes=-", "bytes=", "bytes=5-2", "bytes=a-b", "bytes=1", "lines=1-2", "bytes 1-2", "bytes=+1-2", "bytes=--1",
-     "bytes=0-1,3-4", "bytes=0-99999999999999999999999", "x"],
+     "bytes=0-99999999999999999999999", "x", "bytes=0-1;3-4", "bytes=0-1,x", "bytes=0-4,4-5",
+     "bytes=5-,0-", "bytes=" + ",".join(["0-0"] * 2), "bytes=" + ",".join(f"{n}-{n}" for n in range(17))],
 )  # fmt: skip
-def test_what_is_not_one_range_is_ignored(service: Service, file: Path, wanted: str) -> None:
+def test_what_is_no_range_or_too_much_of_them_is_ignored(service: Service, file: Path, wanted: str) -> None:
     answer = service.ask(get("/file", f"Range: {wanted}\r\n"))
     assert (answer.status, answer.body, answer["content-range"]) == (200, CONTENT, "")
+
+
+def test_several_ranges(service: Service, file: Path) -> None:
+    client = service.client()
+    answer = client.ask(get("/file", "Range: bytes=0-1, 8-, 20-30,4-4\r\n"))
+    kind, _, boundary = answer["content-type"].partition("; boundary=")
+    assert (answer.status, kind, answer["content-range"]) == (206, "multipart/byteranges", "")
+    part = b"\r\n--%b\r\nContent-Type: text/css\r\nContent-Range: bytes %b/10\r\n\r\n%b"
+    name = boundary.encode()
+    parts = [part % (name, *piece) for piece in ((b"0-1", b"01"), (b"8-9", b"89"), (b"4-4", b"4"))]
+    assert answer.body == b"".join(parts) + b"\r\n--%b--\r\n" % name
+    assert client.ask(get("/file")).body == CONTENT
+
+
+def test_several_ranges_as_another_program_reads_them(service: Service, file: Path) -> None:
+    answer = service.ask(get("/file", "Range: bytes=1-2,-3\r\n"))
+    message = email.message_from_bytes(f"Content-Type: {answer['content-type']}\r\n\r\n".encode() + answer.body)
+    assert [part.get_payload(decode=True) for part in message.get_payload()] == [b"12", b"789"]  # type: ignore[union-attr]
+
+
+def test_one_of_several_ranges_that_is_there_comes_by_itself(service: Service, file: Path) -> None:
+    answer = service.ask(get("/file", "Range: bytes=2-3,99-\r\n"))
+    assert (answer.status, answer.body, answer["content-range"]) == (206, b"23", "bytes 2-3/10")
+
+
+def test_file_has_a_tag_unless_it_is_given_one(serve: Serve, file: Path) -> None:
+    def handle(request: Request) -> Coro[FileResponse]:
+        return (yield from FileResponse.open(request, str(file)))
+
+    service = serve(handle)
+    tag = service.ask(get())["etag"]
+    assert service.ask(get(fields=f"If-None-Match: {tag}\r\n")).status == 304
+    file.write_bytes(CONTENT)
+    assert service.ask(get())["etag"] != tag
+
+
+@pytest.mark.parametrize("field", [f"If-None-Match: {ETAG}", f"If-Modified-Since: {DATE}"])
+def test_file_that_the_client_has_is_not_sent_again(service: Service, file: Path, field: str) -> None:
+    client = service.client()
+    answer = client.ask(get("/file", f"{field}\r\nRange: bytes=0-1\r\n"))
+    assert (answer.status, answer["etag"], answer["last-modified"]) == (304, ETAG, DATE)
+    assert (answer["content-type"], answer["content-length"], answer["x-a"]) == ("", "", "b")
+    assert client.ask(get("/file")).body == CONTENT
+
+
+def test_file_that_has_changed_is_412_for_who_requires_that_it_has_not(service: Service, file: Path) -> None:
+    assert service.ask(get("/file", 'If-Match: "v2"\r\n')).status == 412
+    assert service.ask(get("/file", f"If-Match: {ETAG}\r\n")).status == 200
 
 
 def test_range_of_head_is_ignored(service: Service, file: Path) -> None:

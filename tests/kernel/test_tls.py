@@ -186,3 +186,41 @@ def test_neither_half_close_nor_a_second_handshake_leaves_tls(
         assert (yield from ask(stream, b"a\n")) == b"A\n"
 
     yield from with_server(body, handler=serving)
+
+
+def _listening(certificates: Certificates) -> Listener:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificates.certificate, certificates.key)
+    return coro.listen("127.0.0.1", 0, tls=context)
+
+
+def test_listener_with_tls_serves_streams_with_tls(certificates: Certificates) -> Coro[None]:
+    trust = ssl.create_default_context(cafile=certificates.authority)
+
+    def body(listener: Listener) -> Coro[None]:
+        silent = yield from coro.connect("127.0.0.1", listener.port)  # does not hold up the others
+        for _ in range(2):
+            stream = yield from coro.connect("127.0.0.1", listener.port, tls=trust)
+            assert (yield from ask(stream, b"secret\n")) == b"SECRET\n"
+        silent.close()
+
+    yield from with_server(body, _listening(certificates))
+
+
+def test_stream_accepted_by_hand_from_a_listener_with_tls_shakes_hands_when_it_is_used(
+    certificates: Certificates,
+) -> Coro[None]:
+    trust = ssl.create_default_context(cafile=certificates.authority)
+
+    def serve_one(listener: Listener) -> Coro[None]:
+        stream = yield from listener.accept()
+        yield from stream.write((yield from stream.read_until(b"\n")).upper())
+        stream.close()
+
+    def connect(listener: Listener) -> Coro[None]:
+        stream = yield from coro.connect("127.0.0.1", listener.port, tls=trust)
+        assert (yield from ask(stream, b"secret\n")) == b"SECRET\n"
+
+    listener = _listening(certificates)
+    yield from coro.gather(serve_one(listener), connect(listener))
+    listener.close()
