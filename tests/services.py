@@ -172,6 +172,10 @@ class Server(abc.ABC):
             raise FailedServer(f"{self.name} is not running")
         return self._process.pid
 
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None
+
     def start(self) -> None:
         """Starts the server on a free port; after a `stop` or `kill` on the same one, with the same files."""
         if self._process is not None:

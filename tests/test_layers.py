@@ -68,6 +68,7 @@ PERFORMS_IO = {
     "coro.redis.lock",
     "coro.redis.monitor",
     "coro.redis.pool",
+    "coro.redis.sentinel",
     "coro.redis.pubsub",
     "coro.redis.session",
     "coro.redis.shared",

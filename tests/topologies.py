@@ -60,10 +60,6 @@ class ClusterNode(RedisServer):
         return [*super()._command(), *words]
 
     @property
-    def is_running(self) -> bool:
-        return self._process is not None
-
-    @property
     def identity(self) -> str:
         return str(self.command("CLUSTER", "MYID").decode())
 
@@ -244,7 +240,7 @@ class Sentinel(RedisServer):
         return [
             f"sentinel monitor {name} 127.0.0.1 {group.servers[0].port} 2",
             f"sentinel down-after-milliseconds {name} {HASTY}",
-            f"sentinel failover-timeout {name} 3000",
+            f"sentinel failover-timeout {name} 1000",
             *([f"sentinel auth-pass {name} {group.password}"] if group.password else []),
             *(f"sentinel known-replica {name} 127.0.0.1 {server.port}" for server in group.servers[1:]),
         ]
@@ -287,12 +283,34 @@ class SentinelTrio:
 
     def _is_settled(self, sentinel: Sentinel) -> bool:
         told: dict[bytes, bytes] = sentinel.command("SENTINEL", "MASTER", self.name)
-        known = (told[b"num-other-sentinels"], told[b"num-slaves"])
-        return told[b"flags"] == b"master" and known == (b"2", b"2")
+        replicas: list[dict[bytes, bytes]] = sentinel.command("SENTINEL", "REPLICAS", self.name)
+        up = [replica for replica in replicas if replica[b"flags"] == b"slave"]
+        known = (told[b"flags"], told[b"num-other-sentinels"], len(up), int(told[b"port"]))
+        # Of their links to the master a sentinel learns every ten seconds: one that it takes for whole will do.
+        linked = any(replica[b"master-link-status"] == b"ok" for replica in up)
+        return linked and known == (b"master", b"2", 2, self.master().port)
+
+    @property
+    def running(self) -> list[RedisServer]:
+        return [server for server in self.servers if server.is_running]
 
     def master(self) -> RedisServer:
         """The server that is master now."""
-        return next(server for server in self.servers if server.command("ROLE")[0] == b"master")
+        return next(server for server in self.running if server.command("ROLE")[0] == b"master")
+
+    def heal(self) -> None:
+        """Start what is not running, have servers follow the master, and wait until all know all."""
+        for sentinel in self.sentinels:
+            if not sentinel.is_running:
+                sentinel.start()
+        _, port = self.sentinels[0].command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.name)
+        for server in self.servers:
+            if not server.is_running:
+                server.start()
+            if server.port != int(port) and server.command("ROLE")[0] == b"master":
+                server.command("REPLICAOF", "127.0.0.1", int(port))
+        self.settle()
+        until(lambda: all(map(_is_in_step, self.servers)), "the replicas follow the master")
 
     @property
     def url(self) -> str:

@@ -38,6 +38,7 @@ from coro.redis.monitor import Monitor, Monitored
 from coro.redis.pipeline import Pipeline
 from coro.redis.pubsub import Gap, Message, PubSub
 from coro.redis.resp import ProtocolError
+from coro.redis.sentinel import Sentinel
 from coro.redis.session import Session, Transaction
 from coro.redis.url import Settings, parse_url
 
@@ -77,6 +78,7 @@ __all__ = [
     "Scan",
     "Script",
     "Session",
+    "Sentinel",
     "Settings",
     "Transaction",
     "TransactionAbortedError",

@@ -56,6 +56,7 @@ class ConnectionPool:
         yield from self._permit()
         try:
             connection = self._take_idle() or (yield from self.connector.open())
+            self.settings = self.connector.settings  # which server it is may have been found out just now
             if self.closed:
                 connection.close()
                 raise self._closed_error()
@@ -114,15 +115,19 @@ class ConnectionPool:
     def close(self) -> None:
         """Close all connections; who uses one gets `ClosedError`. Does not suspend; can be repeated."""
         self.closed = True
-        self._close_idle(math.inf)
-        for connection in tuple(self._lent):
-            connection.close()
+        self.drop()
         if self._keeper is not None:
             self._keeper.cancel()
 
     def retire(self) -> None:
         """Have connections opened anew: those that are free are closed. Does not suspend."""
         self._close_idle(math.inf)
+
+    def drop(self) -> None:
+        """Close all connections now: what was sent on them fails. For a server that was replaced. Does not suspend."""
+        self.retire()
+        for connection in tuple(self._lent):
+            connection.close()
 
     def _take_idle(self) -> Connection | None:
         while self._idle:

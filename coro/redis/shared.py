@@ -129,7 +129,7 @@ class SharedConnection:
         self.unanswered: deque[Command] = deque()
         self.idle = True  # nobody looks at `unsent` until `attend` is called
         self.closed = False
-        self.connected = False
+        self._connection: Connection | None = None
         self._retiring = False
         self._work = WaitQueue("commands to send to Redis")
         self._keeper: Task[None] | None = None
@@ -163,6 +163,16 @@ class SharedConnection:
             self._retiring = True
             self._work.wake_one()
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection, logged in and not known to be lost."""
+        return self._connection is not None
+
+    def drop(self) -> None:
+        """Close the connection now: what was sent fails. For a server that was replaced. Does not suspend."""
+        if self._connection is not None:
+            self._connection.close()
+
     def fail_unsent(self, reason: BaseException | None) -> None:
         """End the wait of those whose command was not sent yet: they may try elsewhere. Does not suspend."""
         for command in self.unsent:
@@ -177,7 +187,8 @@ class SharedConnection:
         reason: BaseException | None = None
         try:
             connection = yield from self.connector.open()
-            self.connected = True
+            self.settings = self.connector.settings  # which server it is may have been found out just now
+            self._connection = connection
             self._last_sent = now()
             try:
                 yield from task_group(lambda group: self._serve(connection, group))
@@ -188,7 +199,8 @@ class SharedConnection:
         finally:
             self._keeper = None
             self.idle = True
-            self.connected = self._retiring = False
+            self._connection = None
+            self._retiring = False
             if not isinstance(reason, Retired):
                 self._fail_all(reason)
             elif self.unsent:

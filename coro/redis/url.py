@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from dataclasses import dataclass, field, replace
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 PORT = 6379
+SENTINEL_PORT = 26379
 TIMEOUT = 5.0  # seconds
+SENTINEL_FORM = "redis+sentinel://[user:password@]host:port,host:port/name/db, or rediss+sentinel://... for TLS"
 FORMS = "redis://[user:password@]host:port/db, rediss://... for TLS, or unix:///path?db=0"
 
 
@@ -64,7 +66,7 @@ class Settings:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def parse_url(url: str) -> Settings:
+def parse_url(url: str, default_port: int = PORT) -> Settings:
     """The settings that `url` stands for. ValueError when it is not a Redis URL, without showing its password."""
     try:
         parts = urlsplit(url)
@@ -86,7 +88,7 @@ def parse_url(url: str) -> Settings:
         raise ValueError(f"{parts.scheme or 'nothing'!r} is no scheme of Redis URLs: write {FORMS}")
     settings = Settings(
         host=host,
-        port=PORT if port is None else port,
+        port=default_port if port is None else port,
         path=path,
         username=unquote(parts.username or ""),
         password=unquote(parts.password or ""),
@@ -111,6 +113,23 @@ def parse_urls(url: str) -> list[Settings]:
     login, at, hosts = authority[0].rpartition("@")
     tail = rest[authority.end() :]
     return [parse_url(f"{scheme}{separator}{login}{at}{host}{tail}") for host in hosts.split(",")]
+
+
+def parse_sentinel_url(url: str) -> tuple[list[Settings], str, Settings]:
+    """What a `redis+sentinel://` URL says: the sentinels, the master's name, and its settings but for the host."""
+    found = re.fullmatch(r"(rediss?)\+sentinel://(?:([^/?#]*)@)?([^@/?#]+)/([^/?#]+)(/[^/?#]*)?(?:\?([^#]*))?", url)
+    if found is None:
+        raise ValueError(f"the URL of a master that sentinels watch cannot be read: write {SENTINEL_FORM}")
+    scheme, login, hosts, name, database, query = found.groups(default="")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    username, password = options.pop("sentinel_username", ""), options.pop("sentinel_password", "")
+    settings = parse_url(f"{scheme}://{login}@{database}?{urlencode(options)}")
+    places = [parse_url(f"redis://{host}", SENTINEL_PORT) for host in hosts.split(",")]
+    sentinels = [
+        replace(settings, host=place.host, port=place.port, username=username, password=password, database=0)
+        for place in places
+    ]
+    return sentinels, unquote(name), replace(settings, host=unquote(name))
 
 
 def _options(parts: SplitResult) -> dict[str, str]:

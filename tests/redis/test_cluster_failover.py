@@ -6,18 +6,16 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
 
 import coro
 from coro import Coro
-from coro.redis import RedisCluster, RedisConnectionError, RedisError
+from coro.redis import RedisCluster, RedisConnectionError
 from coro.redis.slots import key_slot
+from tests.redis.load import KEYS, Counters, run_load
 from tests.topologies import ClusterNode, until
 from tests.topologies import RedisCluster as ClusterServers
-
-KEYS = [f"counter{number}" for number in range(64)]
 
 
 @pytest.fixture(scope="module")
@@ -38,58 +36,8 @@ def servers(hasty_cluster: ClusterServers) -> Iterator[ClusterServers]:
     hasty_cluster.settle()
 
 
-class Counters:
-    """Tasks that count up, each a key of its own, and note what they were told."""
-
-    def __init__(self, redis: RedisCluster) -> None:
-        self.redis = redis
-        self.acknowledged = dict.fromkeys(KEYS, 0)
-        self.lost = dict.fromkeys(KEYS, 0)  # sent, and not answered
-        self.errors: list[RedisError] = []
-        self.going_on = True
-
-    def count(self, key: str) -> Coro[None]:
-        while self.going_on:
-            try:
-                yield from self.redis.incr(key)
-                self.acknowledged[key] += 1
-            except RedisError as error:
-                self.errors.append(error)
-                self.lost[key] += isinstance(error, RedisConnectionError) and error.sent
-                yield from coro.sleep(0.005)
-
-    def advance(self, keys: list[str], by: int) -> Coro[None]:
-        """Return when each of the keys has been counted up so many times more."""
-        goals = {key: self.acknowledged[key] + by for key in keys}
-        while any(self.acknowledged[key] < goal for key, goal in goals.items()):
-            yield from coro.sleep(0.005)
-
-    def check(self) -> Coro[None]:
-        """Every counter is what it was said to be, or more by some of those of which nobody was told."""
-        for key in KEYS:
-            value = int((yield from self.redis.get(key)) or 0)
-            assert self.acknowledged[key] <= value <= self.acknowledged[key] + self.lost[key]
-
-
 def keys_at(servers: ClusterServers, node: ClusterNode) -> list[str]:
     return [key for key in KEYS if servers.owner(key_slot(key.encode())) is node]
-
-
-def run_load(redis: RedisCluster, disturb: Any) -> Counters:
-    """Count with all keys at once while `disturb(counters)` runs; then check the counters."""
-    counters = Counters(redis)
-
-    def stop_after() -> Coro[None]:
-        yield from counters.advance(KEYS, 20)
-        yield from disturb(counters)
-        counters.going_on = False
-
-    def main() -> Coro[None]:
-        yield from coro.gather(stop_after(), *map(counters.count, KEYS))
-        yield from counters.check()
-
-    coro.run(main())
-    return counters
 
 
 def test_primary_killed_in_mid_load(servers: ClusterServers) -> None:
