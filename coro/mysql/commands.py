@@ -35,6 +35,8 @@ _EXECUTE: Final = Struct("<BIBI")  # command, statement, cursor type, iteration 
 _FETCH: Final = Struct("<BII")  # command, statement, number of rows
 _STATEMENT: Final = Struct("<BI")
 _LONG_DATA: Final = Struct("<BIH")  # command, statement, parameter
+_EXECUTE_BULK: Final = Struct("<BIH")  # command, statement, flags
+_SEND_TYPES: Final = 128
 
 # Servers tell at login neither which collation they prefer for utf8mb4 nor, all of them, whether they autocommit
 _SETTINGS: Final = "SET NAMES utf8mb4, autocommit = 1"
@@ -52,6 +54,14 @@ class Result:
     affected_rows: int = 0
     last_insert_id: int = 0
     warnings: int = 0
+
+    def add(self, other: Result) -> None:
+        """Makes this the result of both, of which `other` came later."""
+        self.columns = other.columns
+        self.rows += other.rows
+        self.affected_rows += other.affected_rows
+        self.last_insert_id = self.last_insert_id or other.last_insert_id
+        self.warnings += other.warnings
 
     def dicts(self) -> list[dict[str, Any]]:
         """The rows, each as a dict from column name to value. ProgrammingError when two columns have one name."""
@@ -98,6 +108,7 @@ class CommandPhase:
         self.session_changed = False  # the session has state that `reset` would undo
         self._refusal: NotSupportedError | None = None
         self._deprecate_eof = bool(capabilities & c.CLIENT_DEPRECATE_EOF)
+        self.has_bulk = bool(capabilities & c.MARIADB_CLIENT_STMT_BULK_OPERATIONS)
         self._tracks = bool(capabilities & c.CLIENT_SESSION_TRACK)
 
     @property
@@ -137,6 +148,11 @@ class CommandPhase:
     def execute(self, statement: Statement, parameters: Sequence[Parameter]) -> Exchange[list[Result]]:
         """Runs a prepared statement (binary protocol). ProgrammingError for too few or many parameters."""
         yield self._execution(statement, parameters, c.CURSOR_TYPE_NO_CURSOR)
+        return (yield from self._results(statement))
+
+    def execute_bulk(self, statement: Statement, batch: bytes) -> Exchange[list[Result]]:
+        """Runs a prepared statement for each row of a batch (see `coro.mysql.bulk`). Only where `has_bulk`."""
+        yield self.framer.command(_EXECUTE_BULK.pack(c.COM_STMT_BULK_EXECUTE, statement.id, _SEND_TYPES) + batch)
         return (yield from self._results(statement))
 
     def begin_query(self, sql: str) -> Exchange[Answer]:

@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from coro.mysql import constants as c
-from coro.mysql.bulk import MultiRowInsert
+from coro.mysql.bulk import MultiRowInsert, bulk_batches, suits_bulk
 from coro.mysql.channel import Channel
 from coro.mysql.commands import CommandPhase, Result, Statement
 from coro.mysql.errors import DatabaseError, Error, ProgrammingError
@@ -98,6 +98,7 @@ class Connection(Queries):
         self._channel = channel
         self._perform = channel.perform
         self._phase = CommandPhase(channel.framer, session.capabilities, session.status)
+        self._room: int | None = None  # bytes of the longest packet that the server takes, once that was asked
         self._statements: OrderedDict[str, Statement] = OrderedDict()
 
     # --- Asking ------------------------------------------------------------------
@@ -156,21 +157,37 @@ class Connection(Queries):
         return AnswerRows(self._channel, self._phase, answer, sql)
 
     def execute_many(self, sql: str, rows: Iterable[Sequence[Parameter]]) -> Coro[Result]:
-        """Runs one statement for each row of parameters, an INSERT for many of them at once. Suspends. As
-        `results`.
+        """Runs one statement for each row of parameters, for many of them at once where the server can (see
+        `coro.mysql.bulk`). Suspends. As `results`.
 
-        The result has the affected rows of all. Not atomic: for all or nothing, call it inside `transaction`.
+        The result has the affected rows of all, and the rows that a RETURNING gave. Not atomic: for all or nothing,
+        call it inside `transaction`.
         """
-        insert = MultiRowInsert.of(sql)
+        if self._room is None:
+            self._room = int((yield from self.fetch_value("SELECT @@max_allowed_packet")))
         total = Result()
-        if insert is None:
+        insert = MultiRowInsert.of(sql)
+        if self._phase.has_bulk and suits_bulk(sql, insert):
+            yield from self._execute_bulk(sql, rows, self._room, total)
+        elif insert is not None:
+            yield from self._execute_multi_row(insert, rows, self._room, total)
+        else:
             for row in rows:
-                _add(total, (yield from self.execute(sql, *row)))
-            return total
+                total.add((yield from self.execute(sql, *row)))
+        return total
+
+    def _execute_bulk(self, sql: str, rows: Iterable[Sequence[Parameter]], room: int, total: Result) -> Coro[None]:
+        statement = self._statements.get(sql) or (yield from self._prepare(sql))
+        for batch in bulk_batches(rows, statement.parameter_count, room):
+            total.add((yield from self._perform(self._phase.execute_bulk(statement, batch)))[-1])
+
+    def _execute_multi_row(
+        self, insert: MultiRowInsert, rows: Iterable[Sequence[Parameter]], room: int, total: Result
+    ) -> Coro[None]:
         statement: Statement | None = None
         size = 0
         try:
-            for batch in insert.batches(rows):
+            for batch in insert.batches(rows, room):
                 if statement is not None and size != len(batch):
                     self._discard(statement)
                     statement = None
@@ -178,11 +195,10 @@ class Connection(Queries):
                     size = len(batch)
                     statement = yield from self._perform(self._phase.prepare(insert.sql(size)))
                 parameters = [value for row in batch for value in row]
-                _add(total, (yield from self._perform(self._phase.execute(statement, parameters)))[-1])
+                total.add((yield from self._perform(self._phase.execute(statement, parameters)))[-1])
         finally:
             if statement is not None:
                 self._discard(statement)
-        return total
 
     def load_data(self, sql: str, source: Source) -> Coro[Result]:
         """Runs a LOAD DATA LOCAL INFILE statement on data of this program (see `coro.mysql.sources`); the file name
@@ -375,9 +391,3 @@ class Connection(Queries):
 
     def _discard(self, statement: Statement) -> None:
         self._channel.send_ahead(self._phase.close_statement(statement))
-
-
-def _add(total: Result, result: Result) -> None:
-    total.affected_rows += result.affected_rows
-    total.last_insert_id = total.last_insert_id or result.last_insert_id
-    total.warnings += result.warnings

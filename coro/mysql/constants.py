@@ -27,6 +27,7 @@ CLIENT_SESSION_TRACK: Final = 1 << 23
 CLIENT_DEPRECATE_EOF: Final = 1 << 24
 CLIENT_ZSTD_COMPRESSION_ALGORITHM: Final = 1 << 26
 CLIENT_MULTI_FACTOR_AUTHENTICATION: Final = 1 << 28
+MARIADB_CLIENT_STMT_BULK_OPERATIONS: Final = 1 << 34  # those above 31 are MariaDB's, and travel in a field of their own
 
 # Commands: the first byte of a request
 COM_QUIT: Final = 0x01
@@ -37,6 +38,7 @@ COM_STMT_PREPARE: Final = 0x16
 COM_STMT_EXECUTE: Final = 0x17
 COM_STMT_SEND_LONG_DATA: Final = 0x18
 COM_STMT_CLOSE: Final = 0x19
+COM_STMT_BULK_EXECUTE: Final = 0xFA  # MariaDB's
 COM_STMT_FETCH: Final = 0x1C
 COM_RESET_CONNECTION: Final = 0x1F
 

@@ -45,6 +45,7 @@ _WANTED: Final = (
     | c.CLIENT_CONNECT_ATTRS
     | c.CLIENT_PLUGIN_AUTH_LENENC_CLIENT_DATA
     | c.CLIENT_SESSION_TRACK
+    | c.MARIADB_CLIENT_STMT_BULK_OPERATIONS
     | c.CLIENT_DEPRECATE_EOF
     | c.CLIENT_MULTI_FACTOR_AUTHENTICATION
 )
@@ -121,7 +122,10 @@ def parse_greeting(payload: bytes) -> Greeting:
     fields.take(3)  # collation, status flags
     capabilities |= fields.integer(2) << 16
     nonce_size = fields.integer(1)
-    fields.take(10)
+    fields.take(6)
+    extended = fields.integer(4)
+    if not capabilities & c.CLIENT_LONG_PASSWORD:  # which is how a MariaDB says what it is
+        capabilities |= extended << 32
     nonce += fields.take(max(13, nonce_size - 8))
     plugin = ""
     if capabilities & c.CLIENT_PLUGIN_AUTH:
@@ -265,10 +269,11 @@ def _response_head(capabilities: int, limit: int) -> bytes:
     """The first 32 bytes of HandshakeResponse41, which are also the whole of SSLRequest."""
     return b"".join(
         (
-            capabilities.to_bytes(4, "little"),
+            (capabilities & 0xFFFFFFFF).to_bytes(4, "little"),
             min(limit, 0xFFFFFFFF).to_bytes(4, "little"),
             c.UTF8MB4_GENERAL_CI.to_bytes(1, "little"),
-            bytes(23),
+            bytes(19),
+            (capabilities >> 32).to_bytes(4, "little"),
         )
     )
 

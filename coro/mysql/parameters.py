@@ -67,17 +67,22 @@ def encode_parameters(parameters: Sequence[Parameter]) -> bytes:
             nulls |= 1 << index
             types.append(_NULL)
             continue
-        encoder = _ENCODERS.get(type(value)) or _encoder_of_base(value)
-        if encoder is None:
-            raise ProgrammingError(f"parameter {index + 1}: MySQL has nothing like a {type(value).__qualname__}")
-        try:
-            kind, data = encoder(value)
-        except (ValueError, TypeError) as error:
-            raise DataError(f"parameter {index + 1}: {error}") from None
+        kind, data = encode_parameter(index, value)
         types.append(kind)
         values.append(data)
     bits = nulls.to_bytes((len(parameters) + 7) // 8, "little")
     return b"".join((bits, b"\x01", *types, *values))
+
+
+def encode_parameter(index: int, value: Parameter) -> tuple[bytes, bytes]:
+    """Type and value of a parameter other than None. Raises as `encode_parameters`; `index` counts from 0."""
+    encoder = _ENCODERS.get(type(value)) or _encoder_of_base(value)
+    if encoder is None:
+        raise ProgrammingError(f"parameter {index + 1}: MySQL has nothing like a {type(value).__qualname__}")
+    try:
+        return encoder(value)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"parameter {index + 1}: {error}") from None
 
 
 def _encoder_of_base(value: object) -> _Encoder | None:

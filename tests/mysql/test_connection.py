@@ -20,7 +20,6 @@ from coro.mysql import (
     Parameter,
     ProgrammingError,
     ProtocolError,
-    Result,
     connect,
 )
 from coro.mysql.channel import Channel
@@ -93,61 +92,6 @@ def test_many_rows_come_in_their_order(sql_database: str) -> None:
         assert result.affected_rows == len(rows)
         assert (yield from connection.fetch_all("SELECT * FROM t ORDER BY a")) == rows
         assert (yield from connection.fetch_all("SELECT * FROM t WHERE a >= ? ORDER BY a", 0)) == rows
-
-    with_connection(sql_database, body)
-
-
-# --- Many at once -------------------------------------------------------------------------------------------
-
-
-def test_execute_many_counts_what_all_its_statements_did(sql_database: str) -> None:
-    def body(connection: Connection) -> Coro[None]:
-        yield from connection.execute("CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, a INT)")
-        inserted = yield from connection.execute_many("INSERT INTO t (a) VALUES (?)", [(n,) for n in range(2500)])
-        updated = yield from connection.execute_many("UPDATE t SET a = ? WHERE id = ?", [(-1, 1), (-2, 2)])
-        assert (inserted.affected_rows, inserted.last_insert_id) == (2500, 1)
-        assert updated.affected_rows == 2
-        assert (yield from connection.fetch_all("SELECT a FROM t ORDER BY id LIMIT 3")) == [(-1,), (-2,), (2,)]
-
-    with_connection(sql_database, body)
-
-
-def test_execute_many_of_nothing_does_nothing(sql_database: str) -> None:
-    def body(connection: Connection) -> Coro[Result]:
-        yield from connection.execute("CREATE TABLE t (a INT)")
-        return (yield from connection.execute_many("INSERT INTO t VALUES (?)", []))
-
-    assert with_connection(sql_database, body).affected_rows == 0
-
-
-def test_execute_many_leaves_no_statement_behind(sql_database: str) -> None:
-    def body(connection: Connection) -> Coro[None]:
-        yield from connection.execute("CREATE TABLE t (a INT)")
-        yield from connection.execute_many("INSERT INTO t VALUES (?)", [(n,) for n in range(2500)])
-        assert (yield from counter(connection, "Com_stmt_prepare")) == 2
-        assert (yield from counter(connection, "Com_stmt_close")) == 2
-
-    with_connection(sql_database, body)
-
-
-def test_execute_many_that_fails_leaves_no_statement_behind(sql_database: str) -> None:
-    def body(connection: Connection) -> Coro[None]:
-        yield from connection.execute("CREATE TABLE t (a INT PRIMARY KEY)")
-        for _ in range(3):
-            with pytest.raises(IntegrityError):
-                yield from connection.execute_many("INSERT INTO t VALUES (?)", [(1,), (1,)])
-        assert (yield from counter(connection, "Com_stmt_prepare")) == 3
-        assert (yield from counter(connection, "Com_stmt_close")) == 3
-
-    with_connection(sql_database, body)
-
-
-def test_a_row_with_the_wrong_number_of_values_is_refused(sql_database: str) -> None:
-    def body(connection: Connection) -> Coro[None]:
-        yield from connection.execute("CREATE TABLE t (a INT, b INT)")
-        with pytest.raises(ProgrammingError, match="4 parameters are due, and 3 were given"):
-            yield from connection.execute_many("INSERT INTO t VALUES (?, ?)", [(1, 2), (3,)])
-        assert (yield from connection.fetch_value("SELECT COUNT(*) FROM t")) == 0
 
     with_connection(sql_database, body)
 
