@@ -179,7 +179,12 @@ class Connection(Queries):
     def _execute_bulk(self, sql: str, rows: Iterable[Sequence[Parameter]], room: int, total: Result) -> Coro[None]:
         statement = self._statements.get(sql) or (yield from self._prepare(sql))
         for batch in bulk_batches(rows, statement.parameter_count, room):
-            total.add((yield from self._perform(self._phase.execute_bulk(statement, batch)))[-1])
+            try:
+                results = yield from self._perform(self._phase.execute_bulk(statement, batch))
+            except DatabaseError as error:
+                statement = yield from self._prepare_again(statement, error)
+                results = yield from self._perform(self._phase.execute_bulk(statement, batch))
+            total.add(results[-1])
 
     def _execute_multi_row(
         self, insert: MultiRowInsert, rows: Iterable[Sequence[Parameter]], room: int, total: Result
