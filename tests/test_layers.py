@@ -62,6 +62,7 @@ PERFORMS_IO = {
     "coro.mysql.streaming",
     "coro.redis.client",
     "coro.redis.cluster",
+    "coro.redis.cluster_pubsub",
     "coro.redis.dispatch",
     "coro.redis.nodes",
     "coro.redis.connection",

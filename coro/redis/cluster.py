@@ -18,13 +18,14 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, Unpack, overload
 
 from coro.redis.client import Client, Options, Redis
+from coro.redis.cluster_pubsub import ClusterPubSub, NodeConnections
 from coro.redis.commands.base import Convert, Key, S
 from coro.redis.commands.scan import Scan
 from coro.redis.dispatch import Job, carry_out, exchange
 from coro.redis.errors import (
     AskError,
     ClusterDownError,
-    MovedError,
+    RedirectError,
     RedisConnectionError,
     RedisError,
     ReplyError,
@@ -33,9 +34,11 @@ from coro.redis.errors import (
 )
 from coro.redis.everywhere import APART, EVERYWHERE, Outcomes, only_reply, put_together, slot_of, take_apart
 from coro.redis.keys import ONE_KEY, RULES, Rule, command_name, keys_of, rule_for, told_rule
-from coro.redis.nodes import ClusterMap
+from coro.redis.nodes import ClusterMap, Node
+from coro.redis.pubsub import MAX_BYTES, MAX_MESSAGES
 from coro.redis.replies import decoded, result
 from coro.redis.resp import Argument, bytes_of
+from coro.redis.session import Transaction, run_transaction
 from coro.redis.shared import Command
 from coro.redis.slots import key_slot
 from coro.redis.url import Settings, parse_urls
@@ -157,10 +160,28 @@ class RedisCluster(Client[S]):
         for args in commands:
             found, _ = yield from self._keys(args, command_name(args))
             keys += found
+        return (yield from self._transact(keys, lambda node: node.send_transaction(commands)))
+
+    def transaction(
+        self, body: Callable[[Transaction[S]], Coro[Any]], *watches: Key, attempts: int = 64
+    ) -> Coro[list[Any]]:
+        """As `Redis.transaction`; all keys have to be in one slot: `CrossSlotError`.
+
+        `body` is also run again when the slot turns out to be at another node.
+        """
+        keys = [bytes_of(key) for key in watches]
+        return self._transact(keys, lambda node: run_transaction(node.pool, self.decode, body, watches, attempts))
+
+    def _transact(self, keys: Sequence[bytes], run: Callable[[Node], Coro[list[Any]]]) -> Coro[list[Any]]:
         job = Job((b"MULTI",), slot_of(keys, b"a transaction"))
-        yield from carry_out(self._map, [job], lambda jobs: _transact(jobs[0], commands))
-        replies: list[Any] = job.result()
-        return replies
+        yield from carry_out(self._map, [job], lambda jobs: _attempt(jobs[0], run))
+        results: list[Any] = job.result()
+        return results
+
+    def pubsub(self, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES) -> ClusterPubSub[S]:
+        """Subscriptions, as `Redis.pubsub`; sharded ones are of one slot: see `coro.redis.cluster_pubsub`."""
+        nodes = NodeConnections(self._map, self.settings)
+        return ClusterPubSub(nodes, self.decode, max_messages=max_messages, max_bytes=max_bytes)
 
     def scan_iter(self, match: Key | None = None, count: int | None = None, _type: str | None = None) -> Scan[list[S]]:
         """All keys that match, of one primary after the other. Keys of a slot that moves meanwhile may be missed."""
@@ -258,14 +279,14 @@ def _exchange_alone(job: Job, patience: float) -> Coro[None]:
         job.outcome = error
 
 
-def _transact(job: Job, commands: Sequence[Sequence[Argument]]) -> Coro[None]:
-    """Carry out a transaction. One that was refused because its slot is elsewhere has done nothing."""
+def _attempt(job: Job, run: Callable[[Node], Coro[list[Any]]]) -> Coro[None]:
+    """Carry out a transaction at the job's node. One that was refused for its slot has done nothing."""
     assert job.node is not None
     try:
-        job.outcome = yield from job.node.send_transaction(commands)
+        job.outcome = yield from run(job.node)
     except (ReplyError, RedisConnectionError) as error:
-        cause = error.__cause__ if isinstance(error, TransactionAbortedError) else None
-        job.outcome = cause if isinstance(cause, (MovedError, TryAgainError, ClusterDownError)) else error
+        cause = error.__cause__ if isinstance(error, TransactionAbortedError) else error
+        job.outcome = cause if isinstance(cause, (RedirectError, TryAgainError, ClusterDownError)) else error
         if isinstance(cause, AskError):  # each command would need its own ASKING: wait until the slot has moved
             job.outcome = TryAgainError("TRYAGAIN the slot of a transaction is moving")
 

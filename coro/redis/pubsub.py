@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, Protocol
 
 from coro import (
     ClosedError,
@@ -36,16 +36,17 @@ from coro import (
     Task,
     TaskGroup,
     background,
+    checkpoint,
     sleep,
     task_group,
     timeout,
 )
 from coro.redis.commands.base import Key, S
 from coro.redis.connection import READ_SIZE, Connection, lost
-from coro.redis.errors import RedisConnectionError, RedisError, ReplyError
-from coro.redis.pool import ConnectionPool
+from coro.redis.errors import RedirectError, RedisConnectionError, RedisError, ReplyError
 from coro.redis.replies import decoded
 from coro.redis.resp import Attributes, ProtocolError, Push, encode
+from coro.redis.url import Settings
 from coro.sync import WaitQueue
 from coro.task import Coro
 
@@ -106,11 +107,24 @@ def _as_bytes(name: Key) -> bytes:
     return name.encode() if isinstance(name, str) else name
 
 
+class Lender(Protocol):
+    """Where connections come from: a `ConnectionPool`, or in a cluster the pools of several nodes."""
+
+    settings: Settings
+
+    @property
+    def closed(self) -> bool: ...
+
+    def take(self) -> Coro[Connection]: ...
+
+    def give_back(self, connection: Connection) -> None: ...
+
+
 class PubSub(Generic[S]):
     """Subscriptions, and the messages they bring. Made by `Redis.pubsub`; `close` it in the end."""
 
     def __init__(
-        self, pool: ConnectionPool, decode: bool, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES
+        self, pool: Lender, decode: bool, *, max_messages: int = MAX_MESSAGES, max_bytes: int = MAX_BYTES
     ) -> None:
         if max_messages < 1 or max_bytes < 1:
             raise ValueError("a queue of messages has room for at least one message of at least one byte")
@@ -222,6 +236,14 @@ class PubSub(Generic[S]):
         channel, data, pattern = decoded(item) if self._decode else item
         return Message(channel, data, pattern)
 
+    def reconnect(self) -> Coro[None]:
+        """Have all subscribed again on a new connection. Suspends until the old one is closed."""
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+            while self._connection is connection:
+                yield from checkpoint()
+
     def close(self) -> None:
         """End all subscriptions; who waits for a message gets `ClosedError`. Does not suspend; can be repeated."""
         self.closed = True
@@ -317,6 +339,8 @@ class PubSub(Generic[S]):
         for change in again:
             try:
                 yield from change.wait()
+            except RedirectError:
+                raise  # in a cluster: the channel's slot has moved, and there the next connection goes
             except ReplyError as error:  # such as NOPERM: what this user may do has been changed
                 for name in change.names:
                     self._wanted[change.command].pop(name, None)
