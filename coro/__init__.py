@@ -1,5 +1,6 @@
 """coro: stackless coroutines on plain generators. `coro.run(main())` is the one door in."""
 
+from coro.debug.tree import dump_tasks
 from coro.errors import (
     BusyError,
     Cancelled,
@@ -74,6 +75,7 @@ __all__ = [
     "connect",
     "connect_unix",
     "current_task",
+    "dump_tasks",
     "from_thread",
     "gather",
     "listen",

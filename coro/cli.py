@@ -1,4 +1,4 @@
-"""The command `coro`: `coro run MODULE[:NAME] [options of the program]`.
+"""The command `coro`: `coro run MODULE[:NAME] [options of the program]`, and what looks into a program that runs.
 
 NAME (`main` by default) is one of two things. A generator function without arguments is run as it is. A `Service` is
 a program that listens on a TCP port: it gets `--host`, `--port`, `--workers` and `--grace`, every option also as an
@@ -12,11 +12,13 @@ program and shows its traceback.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import importlib
 import inspect
 import logging
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -25,12 +27,16 @@ from typing import Any, NoReturn
 
 import coro
 from coro import check, undriven
+from coro.debug import client
+from coro.debug.attach import AttachError, attachable
 from coro.supervisor import supervise, until_orphaned
 
 FAILED = 1
 WRONG_USAGE = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 TRUE = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+PS = "Show every task of a running program as a tree: what it waits for, and where. Without PID, list the programs."
 
 
 class CommandError(coro.CoroError):
@@ -65,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return _command_line(sys.argv[1:] if arguments is None else arguments)
-    except CommandError as error:
+    except (CommandError, AttachError) as error:
         print(f"coro: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -94,16 +100,25 @@ def _command_line(arguments: Sequence[str]) -> int:
     checks = commands.add_parser("check", help="find calls that lack their `yield from`", description=check.__doc__)
     checks.formatter_class = argparse.RawDescriptionHelpFormatter
     checks.add_argument("paths", nargs="+", metavar="PATH", help="a Python file, or a folder of them")
+    ps = commands.add_parser("ps", help="show the tasks of a running program", description=PS)
+    ps.add_argument("pid", type=_positive, nargs="?", metavar="PID", help="a process (default: list those there are)")
+    ps.add_argument("--json", action="store_true", help="as JSON")
     options = parser.parse_args(arguments)
     if options.command == "check":
         return check.main(options.paths)
+    if options.command == "ps":
+        return client.show_processes() if options.pid is None else client.show_tree(options.pid, options.json)
     undriven.install()
-    program = _load(options.target, run)
-    name = f"coro run {options.target}"
+    faulthandler.register(signal.SIGQUIT, chain=True)  # Ctrl-\ says where a program hangs, whatever hangs, and ends it
+    return _run(_load(options.target, run), f"coro run {options.target}", options)
+
+
+def _run(program: Any, name: str, options: argparse.Namespace) -> int:
     if isinstance(program, Service):
-        return _run_service(program, service_options(program, name, options.rest))
+        return _run_service(program, service_options(program, name, options.rest), name)
     _Parser(prog=name, description=inspect.getdoc(program)).parse_args(options.rest)
-    coro.run(program())
+    with attachable(name):
+        coro.run(program())
     return 0
 
 
@@ -180,11 +195,11 @@ def _take_environment(parser: argparse.ArgumentParser, prefix: str) -> None:
             action.default = value
 
 
-def _run_service(service: Service, options: argparse.Namespace) -> int:
+def _run_service(service: Service, options: argparse.Namespace, name: str) -> int:
     if hasattr(options, "command"):
         coro.run(options.command(options))
         return 0
-    with ExitStack() as stack:
+    with attachable(name), ExitStack() as stack:
         listeners = [stack.enter_context(closing(listener)) for listener in _listen(options)]
         options.port = listeners[0].port
         _raise_descriptor_limit()
@@ -197,7 +212,8 @@ def _run_service(service: Service, options: argparse.Namespace) -> int:
             return _exit_code(service.prepare(options))
 
         def serve(number: int, lifeline: int) -> int:
-            return _exit_code(until_orphaned(service.serve(options, listeners[number]), lifeline))
+            with attachable(name, supervisor=os.getppid(), worker=number):
+                return _exit_code(until_orphaned(service.serve(options, listeners[number]), lifeline))
 
         return supervise(prepare, serve, listeners)
 

@@ -45,7 +45,7 @@ class Loop:
         self, selector: selectors.BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.selector = selector or selectors.DefaultSelector()
-        self.time = clock
+        self.time, self.now = clock, clock()  # `now` is when the turn began
         self.ready: list[Task[Any]] = []
         self.current: Task[Any] | None = None  # the task that is being stepped
         self.main: Task[Any] | None = None
@@ -77,7 +77,7 @@ class Loop:
 
     def _fire_timers(self) -> None:
         due = self.timers.pop_due
-        now = self.time()
+        self.now = now = self.time()
         while (action := due(now)) is not None:
             action()
 

@@ -4,8 +4,9 @@ The supervisor is plain blocking Python and runs none of the program's code; wha
 opened the listening sockets, one for each worker, and keeps them: what connects while a worker is dead waits in the
 socket's queue for the next one.
 
-SIGTERM is passed on: workers finish what they have in flight. Ctrl-C ends them at once, cleaned up: they see the end
-of a pipe that only the supervisor holds open, and would see it just the same if the supervisor were killed.
+SIGTERM is passed on: workers finish what they have in flight. So is SIGUSR1, on which they tell what their tasks do.
+Ctrl-C ends them at once, cleaned up: they see the end of a pipe that only the supervisor holds open, and would see it
+just the same if the supervisor were killed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import NoReturn
 
 from coro import Coro, Descriptor, Listener, background, current_task
 
-SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SHORTEST_DELAY, LONGEST_DELAY = 0.1, 10.0  # seconds before a worker that died is replaced; doubled each time
 STEADY_TIME = 10.0  # seconds after which a worker's death is no longer taken for a failed start
 INTERRUPTED = 130
@@ -79,7 +80,9 @@ class _Supervisor:
         ended = stopped_by = 0
         while not ended:
             number = signal.sigwait(SIGNALS)
-            if number != signal.SIGCHLD:
+            if number == signal.SIGUSR1:
+                os.kill(pid, number)
+            elif number != signal.SIGCHLD:
                 stopped_by = number
                 os.kill(pid, number)
             ended, status = os.waitpid(pid, os.WNOHANG)
@@ -98,7 +101,9 @@ class _Supervisor:
             waits = [worker.due - now for worker in self._workers if not worker.pid]
             timeout = max(0.0, min(waits)) if waits and not self._stopping else 3600.0
             received = signal.sigtimedwait(SIGNALS, timeout)
-            if received is not None and received.si_signo != signal.SIGCHLD:
+            if received is not None and received.si_signo == signal.SIGUSR1:
+                self._pass_on(signal.SIGUSR1)
+            elif received is not None and received.si_signo != signal.SIGCHLD:
                 self._stop(signal.Signals(received.si_signo))
             self._reap()
         return self._code
@@ -165,6 +170,10 @@ class _Supervisor:
         if number == signal.SIGINT and not again:
             self._code = INTERRUPTED
             os.close(self._lifeline_held)
+        if number == signal.SIGTERM or again:
+            self._pass_on(signal.SIGKILL if number == signal.SIGINT else number)
+
+    def _pass_on(self, number: signal.Signals) -> None:
         for worker in self._workers:
-            if worker.pid and (number == signal.SIGTERM or again):
-                os.kill(worker.pid, signal.SIGKILL if number == signal.SIGINT else number)
+            if worker.pid:
+                os.kill(worker.pid, number)

@@ -180,8 +180,18 @@ class _ThreadCall(Request):
         """In the loop's thread: the call is about to have its answer."""
         self._loop.calls += 1
 
+    @property
+    def holds(self) -> Request:
+        """The permits of which it has one: see coro/debug/waits.py."""
+        return self._limiter._permits
+
     def __repr__(self) -> str:
-        return f"thread: {getattr(self._function, '__qualname__', repr(self._function))}"
+        function = self._function
+        name = getattr(function, "__qualname__", repr(function))
+        # What the system is asked for may be told; what else a program calls may be given a password.
+        if getattr(function, "__module__", "") in ("socket", "posix", "io", "_io") and self._arguments:
+            return f"thread: {name} {self._arguments[0]}"
+        return f"thread: {name}"
 
 
 class _Callback:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from coro.task import CHECKPOINT, CancelScope, Coro, Request, Task, current_task
+from coro.task import CHECKPOINT, CancelScope, Coro, Request, Task, current_task, running
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -51,7 +51,9 @@ class Sleep(Request):
         self._timer.cancel()
 
     def __repr__(self) -> str:
-        return f"sleep of {self.seconds:g} s"
+        if self._timer is None or self._timer.action is None or running.loop is None:
+            return f"sleep of {self.seconds:g} s"
+        return f"sleep until +{self._timer.when - running.loop.time():.1f} s"
 
 
 class Forever(Request):

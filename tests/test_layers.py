@@ -27,6 +27,7 @@ LAYERS = (
     ("coro.timing", "coro.sync", "coro.group", "coro.streams", "coro.worker"),
     ("coro.threads", "coro.signals"),
     ("coro.processes", "coro.net", "coro.files"),
+    ("coro.debug",),
     ("coro",),
     ("coro.http", "coro.redis", "coro.mysql"),
     ("coro.undriven",),

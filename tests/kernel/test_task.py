@@ -134,7 +134,7 @@ def test_repr_shows_what_a_task_waits_for_and_how_it_ended() -> Coro[None]:
         finally:
             assert [*seen, repr(bad)] == [
                 "<Task 'good' ready>",
-                "<Task 'good' waiting for sleep of 5 s>",
+                "<Task 'good' waiting for sleep until +4.0 s>",
                 "<Task 'good' done>",
                 "<Task 'bad' failed: ValueError('no')>",
             ]

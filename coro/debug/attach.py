@@ -1,0 +1,258 @@
+"""How `coro ps` and `coro top` get into a running process, and how nobody else does.
+
+By default nothing listens. A process that can be attached to has left a *marker* in a directory that only its user can
+look into, and takes SIGUSR1. The signal alone has the task tree written to stderr. If the user's command has put a
+*request* file into the directory before, a thread opens a Unix socket there instead, answers, and closes it when the
+last client has left. So the program's tasks never serve anybody, a slow reader holds up nothing but its own thread, and
+the thread can tell what the loop is stuck in when it does not answer.
+
+Whoever may enter the directory may attach; the socket also asks the kernel for the user at its other end. A marker
+tells when its process started: a signal is never sent to another one that has got its number (proc(5)).
+"""
+
+from __future__ import annotations
+
+import _thread
+import json
+import logging
+import os
+import signal
+import socket
+import stat
+import struct
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, TypeVar
+
+from coro.debug.tree import places, seconds, snapshot
+from coro.errors import CoroError
+from coro.loop import Loop
+from coro.task import running
+
+T = TypeVar("T")
+
+logger = logging.getLogger("coro.debug")
+
+FIRST_CLIENT = 5.0  # seconds for which the socket waits for the client that asked for it
+LOOP_PATIENCE = 1.0  # seconds after which a loop that does not answer is taken to be held up
+LONGEST_DIRECTORY = 88  # bytes; with the socket's name it must fit into 108: unix(7)
+LISTEN_CHECK = 0.1  # seconds between looks whether the last client has left
+
+
+class AttachError(CoroError):
+    """Why a process cannot be attached to, and what to do."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What a process that can be attached to says of itself."""
+
+    pid: int
+    started: int  # when, in clock ticks since the system's start
+    name: str
+    supervisor: int  # its process, if this is one of several workers
+    worker: int  # which of them; -1 for none
+
+
+# --- The directory ----------------------------------------------------------------------
+
+
+def directories() -> list[Path]:
+    """Where markers may be: the process and the command may see different environments."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    places = [Path(runtime, "coro")] if os.path.isdir(runtime) else []
+    return [*places, Path(tempfile.gettempdir(), f"coro-{os.geteuid()}")]
+
+
+def check_private(directory: Path) -> None:
+    """`AttachError` unless it is a directory that belongs to this user, and that nobody else may enter."""
+    found = directory.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        raise AttachError(f"{directory} is not a directory that only you can enter: remove it")
+
+
+def started(pid: int) -> int:
+    """When a process started, in clock ticks since the system's start. OSError if there is none (or no /proc)."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def _create_directory() -> Path:
+    directory = directories()[0]
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    check_private(directory)
+    if len(str(directory)) > LONGEST_DIRECTORY:
+        raise AttachError(f"{directory} is too long a path for a Unix socket: set XDG_RUNTIME_DIR or TMPDIR")
+    return directory
+
+
+# --- The process that is looked into ------------------------------------------------------
+
+
+@contextmanager
+def attachable(name: str, *, supervisor: int = 0, worker: int = -1) -> Iterator[None]:
+    """Inside the block, `coro ps` and `coro top` of the same user can attach to this process. Main thread only.
+
+    They see the loop of the main thread. SIGUSR1 is used for that; without a command behind it, it has the task tree
+    written to stderr. `coro run` does all this by itself.
+    """
+    previous = signal.signal(signal.SIGUSR1, _on_signal)
+    marker = None
+    try:
+        try:
+            marker = _create_directory() / f"{os.getpid()}.marker"
+            text = json.dumps([os.getpid(), started(os.getpid()), name, supervisor, worker])
+            with open(marker, "w", opener=_private) as file:
+                file.write(text)
+            _desk.directory = marker.parent
+        except (OSError, AttachError) as error:
+            logger.warning("coro ps and coro top cannot attach to process %d: %s", os.getpid(), error)
+        yield
+    finally:
+        if marker is not None:
+            for left in marker.parent.glob(f"{os.getpid()}.*"):
+                left.unlink(missing_ok=True)
+        signal.signal(signal.SIGUSR1, previous)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    """In the main thread, between any two steps of the interpreter: nothing here may wait for a lock."""
+    loop = running.loop
+    if _desk.directory is not None:
+        with suppress(FileNotFoundError):
+            os.unlink(_desk.directory / f"{os.getpid()}.request")
+            _thread.start_new_thread(_desk.open, (loop,))
+            return
+    text = f"process {os.getpid()}: no loop is running\n" if loop is None else str(snapshot(loop))
+    with suppress(OSError):  # past the buffer of sys.stderr, in the middle of which we may be
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+
+
+class _Desk:
+    """Answers those who have come in. All but the fields lives in threads that end with the last of them."""
+
+    def __init__(self) -> None:
+        self.directory: Path | None = None
+        self.loop: Loop | None = None
+        self._reset()
+        os.register_at_fork(after_in_child=self._reset)
+
+    def _reset(self) -> None:
+        self.directory = None
+        self._lock = threading.Lock()
+        self._listening = False
+        self._clients = 0
+        self._until = 0.0  # when to give up waiting for a first client
+
+    def open(self, loop: Loop | None) -> None:
+        """In a thread of its own: listen until the last client has left."""
+        assert self.directory is not None
+        path = str(self.directory / f"{os.getpid()}.socket")
+        with self._lock:
+            self.loop = loop
+            self._until = time.monotonic() + FIRST_CLIENT
+            if self._listening:
+                return
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listener.bind(path)
+            os.chmod(path, 0o600)
+            listener.listen()
+            self._listening = True
+        listener.settimeout(LISTEN_CHECK)
+        while True:
+            with suppress(TimeoutError):
+                connection, _ = listener.accept()
+                with self._lock:
+                    self._clients += 1
+                    self._until = 0.0
+                threading.Thread(target=self._serve, args=(connection,), name="coro-attach", daemon=True).start()
+            with self._lock:
+                if not self._clients and time.monotonic() > self._until:
+                    self._listening = False
+                    with suppress(FileNotFoundError):
+                        os.unlink(path)
+                    listener.close()
+                    return
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, connection.makefile("rw", encoding="utf-8", errors="backslashreplace") as stream:
+                if peer_uid(connection) != os.geteuid():
+                    print(json.dumps({"error": "this process belongs to another user"}), file=stream, flush=True)
+                    return
+                for line in stream:
+                    question = json.loads(line)
+                    QUESTIONS[question["ask"]](self, stream, question)
+                    stream.flush()
+        except (OSError, ValueError, KeyError):
+            pass  # the client has gone, or is none of ours
+        finally:
+            with self._lock:
+                self._clients -= 1
+
+    def in_loop(self, action: Callable[[Loop], T]) -> T:
+        """What `action` returns when the loop has called it. `AttachError` when there is no loop, or it is held up."""
+        loop = self.loop
+        if loop is None or loop.selector.get_map() is None:
+            raise AttachError("no loop is running")
+        outcome: list[T | Exception] = []
+        done = threading.Event()
+
+        def act() -> None:
+            try:
+                outcome.append(action(loop))
+            except Exception as error:
+                outcome.append(error)
+            done.set()
+
+        loop.post(act)
+        if not done.wait(LOOP_PATIENCE):
+            raise AttachError(held_up(loop))
+        if isinstance(outcome[0], Exception):
+            raise AttachError(f"the snapshot failed: {outcome[0]!r}") from outcome[0]
+        return outcome[0]
+
+
+_desk = _Desk()
+
+
+def _tell_tree(desk: _Desk, stream: IO[str], question: dict[str, Any]) -> None:
+    try:
+        found = desk.in_loop(snapshot)
+        answer = {"text": found.as_json() + "\n" if question.get("json") else str(found)}
+    except AttachError as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer), file=stream)
+
+
+QUESTIONS: dict[str, Callable[[_Desk, IO[str], dict[str, Any]], None]] = {"tree": _tell_tree}
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end of a Unix socket: unix(7), SO_PEERCRED."""
+    credentials = struct.Struct("3i")  # pid, uid, gid
+    uid: int = credentials.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size))[1]
+    return uid
+
+
+def held_up(loop: Loop) -> str:
+    """Of a loop that does not come to answering: which task's step holds it, and where."""
+    task = loop.current
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    stack = "".join(f"\n      {place}" for place in places(frame))
+    name = "no task" if task is None else f"task {task.name!r}"
+    since = "" if task is None else f", {seconds(loop.time() - task.born)} old"
+    return f"the loop is held up by one step of {name}{since}:{stack}"

@@ -1,0 +1,157 @@
+"""The commands' side of attaching: find the process, ask to be let in, ask."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from coro.debug.attach import AttachError, Marker, check_private, directories, started
+
+PATIENCE = 3.0  # seconds for the process to react to the signal
+ANSWER_PATIENCE = 30.0  # seconds for an answer
+STUCK = (
+    "process {pid} does not react: it is stopped, or in one long call that is no Python code."
+    " See where with `py-spy dump --pid {pid}`, or end it with the stacks on its stderr: `kill -QUIT {pid}`"
+)
+
+
+def show_processes() -> int:
+    """`coro ps`: a line for each process that can be attached to."""
+    found = sorted(markers(), key=lambda marker: (marker.supervisor or marker.pid, marker.pid))
+    for marker in found:
+        worker = f", worker {marker.worker} of process {marker.supervisor}" if marker.supervisor else ""
+        print(f"{marker.pid}  {marker.name}{worker}")
+    if not found:
+        print("coro: no process of yours can be attached to: start one with `coro run`", file=sys.stderr)
+    return 0 if found else 1
+
+
+def show_tree(pid: int, as_json: bool) -> int:
+    """`coro ps PID`: its task tree."""
+    if workers := _workers(pid):
+        raise AttachError(_supervises(pid, workers))
+    with attached(pid) as stream:
+        sys.stdout.write(ask(stream, pid, {"ask": "tree", "json": as_json})["text"])
+    return 0
+
+
+def _workers(pid: int) -> list[Marker]:
+    return sorted((marker for marker in markers() if marker.supervisor == pid), key=lambda marker: marker.worker)
+
+
+def _supervises(pid: int, workers: list[Marker]) -> str:
+    pids = ", ".join(str(marker.pid) for marker in workers)
+    return f"process {pid} runs no tasks, it supervises workers. Ask one of them: {pids}"
+
+
+def ask(stream: IO[str], pid: int, question: dict[str, Any]) -> dict[str, Any]:
+    """The answer to one question. `AttachError`."""
+    print(json.dumps(question), file=stream, flush=True)
+    return answer(stream, pid)
+
+
+def answer(stream: IO[str], pid: int) -> dict[str, Any]:
+    """The next answer. `AttachError` when it is an error, or there is none."""
+    try:
+        line = stream.readline()
+    except TimeoutError:
+        raise AttachError(STUCK.format(pid=pid)) from None
+    if not line:
+        raise AttachError(f"process {pid} has ended, or has closed the connection")
+    found: dict[str, Any] = json.loads(line)
+    if "error" in found:
+        raise AttachError(f"process {pid}: {found['error']}")
+    return found
+
+
+def markers() -> Iterator[Marker]:
+    """Of this user's processes that live; what others have left behind is removed."""
+    for directory in directories():
+        with suppress(FileNotFoundError):
+            check_private(directory)
+            for path in directory.glob("*.marker"):
+                with suppress(FileNotFoundError):
+                    marker = _read(path)
+                    if marker is None:
+                        for left in directory.glob(f"{path.stem}.*"):
+                            left.unlink(missing_ok=True)
+                    else:
+                        yield marker
+
+
+def _read(path: Path) -> Marker | None:
+    """The marker, if its process lives and is the one that wrote it."""
+    with suppress(ValueError, TypeError, OSError):
+        marker = Marker(*json.loads(path.read_text()))
+        if marker.pid == int(path.stem) and marker.started == started(marker.pid):
+            return marker
+    return None
+
+
+@contextmanager
+def attached(pid: int) -> Iterator[IO[str]]:
+    """A conversation with a process, as a stream of lines. `AttachError`."""
+    directory = _directory_of(pid)
+    with _connect(directory, pid) as connection:
+        connection.settimeout(ANSWER_PATIENCE)
+        with connection.makefile("rw", encoding="utf-8") as stream:
+            try:
+                yield stream
+            except (BrokenPipeError, ConnectionResetError):
+                raise AttachError(f"process {pid} has ended") from None
+
+
+def _directory_of(pid: int) -> Path:
+    """Where the marker of the process is. `AttachError`, with the reason, if there is none."""
+    for directory in directories():
+        path = directory / f"{pid}.marker"
+        with suppress(FileNotFoundError, PermissionError):
+            check_private(directory)
+            if _read(path) is not None:
+                return directory
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except FileNotFoundError:
+        raise AttachError(f"there is no process {pid}") from None
+    if owner != os.geteuid():
+        raise AttachError(f"process {pid} is another user's: only that user can attach to it (sudo -u '#{owner}')")
+    raise AttachError(
+        f"process {pid} cannot be attached to: it was not started with `coro run`, and is not"
+        " `coro.debug.attach.attachable` (`coro ps` without a number lists those that are)"
+    )
+
+
+def _connect(directory: Path, pid: int) -> socket.socket:
+    """A connection to the process, which is asked to open its socket. `AttachError`."""
+    path = str(directory / f"{pid}.socket")
+    until = time.monotonic() + PATIENCE
+    asked = False
+    while time.monotonic() < until:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            connection.connect(path)
+            return connection
+        except (FileNotFoundError, ConnectionRefusedError):
+            connection.close()
+        if not asked:
+            asked = True
+            _ring(directory, pid)
+        time.sleep(0.01)
+    (directory / f"{pid}.request").unlink(missing_ok=True)
+    raise AttachError(STUCK.format(pid=pid))
+
+
+def _ring(directory: Path, pid: int) -> None:
+    """Have the process open its socket."""
+    os.close(os.open(directory / f"{pid}.request", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if _read(directory / f"{pid}.marker") is None:  # without its handler the signal would end it
+        raise AttachError(f"process {pid} has just ended")
+    os.kill(pid, signal.SIGUSR1)

@@ -1,0 +1,135 @@
+"""Programs of which one knows what the tools must say. Lines that they must name are marked `# line: NAME`.
+
+Each prints "on" when everything is as it will stay.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import time
+from argparse import Namespace
+
+import coro
+from coro import Coro, Listener, Stream, TaskGroup
+from coro.cli import Service
+
+lock, other = coro.Lock(), coro.Lock()
+
+
+def settled() -> Coro[None]:
+    """All that can run has run."""
+    for _ in range(10):
+        yield from coro.checkpoint()
+    print("on", flush=True)
+
+
+def holder() -> Coro[None]:
+    with (yield from lock.acquire()):
+        yield from coro.sleep(1000)  # line: holder
+
+
+def waiter() -> Coro[None]:
+    yield from lock.acquire()  # line: waiter
+
+
+def family() -> Coro[None]:
+    def body(group: TaskGroup) -> Coro[None]:
+        group.spawn(holder(), name="the holder")
+        group.spawn(waiter())
+        yield from coro.sleep_forever()
+
+    yield from coro.task_group(body, name="kin")
+
+
+def reads(stream: Stream) -> Coro[None]:
+    yield from stream.read()  # line: reads
+
+
+def tree() -> Coro[None]:
+    os.mkfifo("fifo")
+    listener = coro.listen("127.0.0.1", 0)
+    print(listener.port)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        stream = yield from coro.connect("127.0.0.1", listener.port)
+        group.spawn(family())
+        group.spawn(reads(stream))
+        group.spawn(coro.on_disk(open, "fifo"), name="opens")
+        yield from coro.sleep(0.01)  # the thread has begun
+        yield from settled()
+        yield from coro.Event().wait()  # line: tree
+
+    yield from coro.task_group(body, name="all")
+
+
+# --- Two tasks that wait for each other ---------------------------------------------------
+
+
+def first() -> Coro[None]:
+    with (yield from lock.acquire()):
+        yield from coro.checkpoint()
+        with (yield from other.acquire()):  # line: first
+            pass
+
+
+def second() -> Coro[None]:
+    with (yield from other.acquire()):
+        yield from coro.checkpoint()
+        with (yield from lock.acquire()):  # line: second
+            pass
+
+
+def locked() -> Coro[None]:
+    yield from coro.gather(first(), second(), settled())
+
+
+def locked_while_others_go_on() -> Coro[None]:
+    yield from coro.gather(first(), second(), settled(), coro.sleep(1000))
+
+
+def lost_wake_up() -> Coro[None]:
+    """Waits for what nobody will tell."""
+    event = coro.Event()
+    yield from settled()
+    yield from event.wait()  # line: lost_wake_up
+
+
+def signalled() -> Coro[None]:
+    """Not stuck: somebody may send the signal."""
+    with coro.open_signals(signal.SIGTERM) as signals:
+        yield from settled()
+        yield from signals.wait()
+
+
+def serve(options: Namespace, listener: Listener) -> Coro[None]:
+    with coro.open_signals(signal.SIGTERM) as signals:
+        yield from settled()
+        yield from signals.wait()  # line: service
+
+
+service = Service(serve=serve, prefix="KNOWN")
+
+
+# --- Tasks that hold the loop up, and tasks that leak ------------------------------------------
+
+
+def blocks() -> Coro[None]:
+    yield from settled()
+    yield from coro.checkpoint()
+    time.sleep(1000)  # line: blocks
+
+
+def forgotten(number: int) -> Coro[None]:
+    yield from coro.sleep_forever()  # line: forgotten
+
+
+def leaks() -> Coro[None]:
+    def body(group: TaskGroup) -> Coro[None]:
+        for number in range(10_000):
+            group.spawn(forgotten(number))
+        gc.freeze()
+        yield from settled()
+
+    yield from coro.task_group(body)
