@@ -33,7 +33,7 @@ class TaskGroup(Request):
         self.owner = owner
         self.name = name
         self.scope = CancelScope()
-        self.tasks: dict[Task[Any], None] = {}  # in the order of `spawn`
+        self.tasks: dict[Task[Any], float] = {}  # in the order of `spawn`, with the time of the turn it was in
         self.errors: list[BaseException] = []
         self.open = True
 
@@ -44,7 +44,7 @@ class TaskGroup(Request):
         check_generator(generator, "group.spawn")
         loop = self.owner.loop
         task = Task(generator, loop, self, self.scope, name)
-        self.tasks[task] = None
+        self.tasks[task] = loop.now
         loop.ready.append(task)
         return task
 

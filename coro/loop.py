@@ -49,7 +49,7 @@ class Loop:
         self.ready: list[Task[Any]] = []
         self.current: Task[Any] | None = None  # the task that is being stepped
         self.main: Task[Any] | None = None
-        self.tasks: dict[Task[Any], None] = {}  # main and background tasks, in order; the others are in groups
+        self.tasks: dict[Task[Any], float] = {}  # main and background ones, and when each began; others are in groups
         self.locals: dict[object, Any] = {}  # what library modules keep for the time of this run
         self._failures: list[BaseException] = []  # of background tasks
         self._interrupted = False
@@ -152,7 +152,7 @@ class Loop:
 
     def spawn(self, generator: Coro[T], name: str | None = None) -> Task[T]:
         task = Task(generator, self, self, None, name)
-        self.tasks[task] = None
+        self.tasks[task] = self.now
         self.ready.append(task)
         if self.main is not None and self.main.done:
             task.cancel()  # as those that were there when it ended

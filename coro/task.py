@@ -61,7 +61,7 @@ class Task(Generic[T]):
     """One generator being driven by a loop. Made by `TaskGroup.spawn`; read its attributes, do not set them."""
 
     __slots__ = (
-        "born", "cancelled", "context", "done", "error", "generator", "groups", "insisted", "joiners", "label", "loop",
+        "cancelled", "context", "done", "error", "generator", "groups", "insisted", "joiners", "label", "loop",
         "outcome", "parent", "request", "scope", "send", "value",
     )  # fmt: skip
 
@@ -71,7 +71,6 @@ class Task(Generic[T]):
         self.generator = generator
         self.send = generator.send
         self.loop = loop
-        self.born = loop.now  # one object for all that are spawned in one turn
         self.parent = parent
         self.scope = scope  # the innermost scope that the task is in
         self.label = label
@@ -227,10 +226,11 @@ class CancelScope:
     def __init__(self, deadline: float = math.inf, shielded: bool = False, soft: bool = False) -> None:
         self._deadline = deadline
         self._timer: Timer | None = None
-        self.cancel_called = self.stop_requested = False
+        self.cancel_called = False
         self.cancelled_caught = False  # did `Cancelled` reach the end of the block, and stop there?
         self.shielded = shielded
         self.soft = soft  # also cancelled when a scope around it is asked to stop
+        self.stop_requested = False
         self.parent: CancelScope | None = None
         self.task: Task[Any] | None = None
 

@@ -31,7 +31,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, TypeVar
 
-from coro.debug.tree import places, seconds, snapshot
+from coro.debug.tree import age_of, places, seconds, snapshot
 from coro.errors import CoroError
 from coro.loop import Loop
 from coro.task import running
@@ -254,5 +254,5 @@ def held_up(loop: Loop) -> str:
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     stack = "".join(f"\n      {place}" for place in places(frame))
     name = "no task" if task is None else f"task {task.name!r}"
-    since = "" if task is None else f", {seconds(loop.time() - task.born)} old"
+    since = "" if task is None else f", {seconds(age_of(task))} old"
     return f"the loop is held up by one step of {name}{since}:{stack}"

@@ -156,7 +156,7 @@ def _view(task: Task[Any], numbers: dict[Task[Any], int], holders: list[Task[Any
     return TaskView(
         number=numbers[task],
         name=task.name,
-        age=max(0.0, loop.time() - task.born),
+        age=age_of(task),
         state="running" if running_now else "ready" if request is None else "waiting",
         waits_for="" if request is None else words(request) + _held_in_words(request, held_by, loop),
         held_by=held_by,
@@ -164,6 +164,13 @@ def _view(task: Task[Any], numbers: dict[Task[Any], int], holders: list[Task[Any
         chain=places(sys._getframe()) if running_now else chain(task),
         groups=[_view_group(group, numbers) for group in task.groups or ()],
     )
+
+
+def age_of(task: Task[Any]) -> float:
+    """Seconds since its spawn. Not for a task that has ended."""
+    parent: Any = task.parent
+    born: float = parent.tasks[task]
+    return max(0.0, task.loop.time() - born)
 
 
 def walk(loop: Loop) -> Iterator[tuple[int, Task[Any] | TaskGroup]]:
