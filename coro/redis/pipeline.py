@@ -21,7 +21,7 @@ from coro.redis.commands.every import Commands
 from coro.redis.errors import RedisError
 from coro.redis.replies import result
 from coro.redis.resp import Argument
-from coro.redis.routes import refusal, why_not_shared
+from coro.redis.routes import check_lendable, check_shareable
 from coro.task import Coro, Request
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Pipeline(Commands[S]):
     """Commands to be sent together. Made by `Redis.pipeline`. Once executed it is empty, and can be filled again."""
 
     def __init__(self, run: Run, decode: bool, *, alone: bool = False) -> None:
-        """`run` carries out a list of commands; on a connection that they have `alone`, any may be among them."""
+        """`run` carries out a list of commands, on a connection that they have `alone`, or that they share."""
         self._run = run
         self._decode = decode
         self._alone = alone
@@ -115,9 +115,7 @@ class Pipeline(Commands[S]):
         self._queue = []
 
     def _send(self, args: Sequence[Argument], convert: Convert = None) -> Coro[Any]:
-        reason = None if self._alone else why_not_shared(args)
-        if reason is not None:
-            raise refusal(args, reason)
+        check_lendable(args) if self._alone else check_shareable(args)
         queued: Queued[Any] = Queued(args, convert)
         self._queue.append(queued)
         return queued

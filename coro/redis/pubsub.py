@@ -56,8 +56,10 @@ MAX_MESSAGES = 10_000  # that wait to be taken, unless told otherwise
 MAX_BYTES = 64 * 1024 * 1024  # in them
 RETRY = 1.0  # seconds between attempts to connect again
 
-# Each kind of subscription: what ends it, and the kind of the messages that it brings.
+# Each kind of subscription, and what ends it. The server confirms each name with the command's name as the kind.
 KINDS = {b"SUBSCRIBE": b"UNSUBSCRIBE", b"PSUBSCRIBE": b"PUNSUBSCRIBE", b"SSUBSCRIBE": b"SUNSUBSCRIBE"}
+MESSAGES = {b"message": 2, b"smessage": 2, b"pmessage": 3}  # of how many parts: (pattern,) channel, data
+CONFIRMATIONS = frozenset(command.lower() for command in (*KINDS, *KINDS.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ class PubSub(Generic[S]):
         self._messages: deque[tuple[bytes, bytes, bytes | None] | Gap] = deque()
         self._bytes = 0  # in them
         self._gap: Gap | None = None  # to be told when all is subscribed again
+        self._restoring = 0  # changes that are still to be confirmed before that
         self._heard = False
         self._connection: Connection | None = None
         self._keeper: Task[None] | None = None
@@ -328,24 +331,30 @@ class PubSub(Generic[S]):
             if names:
                 again.append(_Change(command, names, again=True))
         self._unsent.extendleft(reversed(again))
+        self._restoring = len(again)
+        if not again:
+            self._gap = None  # nothing was subscribed, so nothing was missed
         self._connection = connection
         group.spawn(self._write(connection), name="Redis writer")
         group.spawn(self._watch(), name="Redis watchdog")
-        group.spawn(self._report(again), name="Redis subscriptions")
         yield from self._read(connection)
 
-    def _report(self, again: list[_Change]) -> Coro[None]:
-        """When all is subscribed again, tell that messages may have been missed."""
-        for change in again:
-            try:
-                yield from change.wait()
-            except RedirectError:
-                raise  # in a cluster: the channel's slot has moved, and there the next connection goes
-            except ReplyError as error:  # such as NOPERM: what this user may do has been changed
-                for name in change.names:
-                    self._wanted[change.command].pop(name, None)
-                self._put(Gap(f"{change.command.decode()} is refused now: {error}"))
-        if self._gap is not None:
+    def _settle(self, change: _Change, error: ReplyError | None = None) -> None:
+        """A change was confirmed, or refused. When the last of those after a loss was, the gap is told: from here on
+        nothing is missing. What came before on the new connection was dropped, so that all that is missing is before.
+        """
+        if change.again and isinstance(error, RedirectError):
+            raise error  # in a cluster: the channel's slot has moved, and there the next connection goes
+        if error is not None:
+            for name in change.names:
+                self._wanted.get(change.command, {}).pop(name, None)
+        change.end(error)
+        if not change.again:
+            return
+        if error is not None:  # such as NOPERM: what this user may do has been changed
+            self._put(Gap(f"{change.command.decode()} is refused now: {error}"))
+        self._restoring -= 1
+        if not self._restoring and self._gap is not None:
             gap, self._gap = self._gap, None
             self._put(gap)
 
@@ -386,9 +395,7 @@ class PubSub(Generic[S]):
         if isinstance(reply, ReplyError):
             if not self._unconfirmed:
                 raise reply
-            change = self._unconfirmed.popleft()
-            self._forget(change)
-            change.end(reply)
+            self._settle(self._unconfirmed.popleft(), reply)
             return
         if isinstance(reply, list) and reply:
             reply = Push(reply[0], reply[1:])
@@ -396,16 +403,15 @@ class PubSub(Generic[S]):
             if reply != b"PONG":
                 raise ProtocolError("a reply came to which there is no command")
             return
-        match reply.kind, reply.data:
-            case ((b"message" | b"smessage"), [bytes(channel), bytes(data)]):
-                self._put((channel, data, None))
-            case b"pmessage", [bytes(pattern), bytes(channel), bytes(data)]:
-                self._put((channel, data, pattern))
-            case (
-                (b"subscribe" | b"psubscribe" | b"ssubscribe" | b"unsubscribe" | b"punsubscribe" | b"sunsubscribe"),
-                _,
-            ):
-                self._confirm(reply.kind.upper())
+        if reply.kind in CONFIRMATIONS:
+            self._confirm(reply.kind.upper())
+        elif reply.kind in MESSAGES:
+            parts: list[Any] = reply.data
+            if len(parts) != MESSAGES[reply.kind] or not all(isinstance(part, bytes) for part in parts):
+                raise ProtocolError(f"a {reply.kind.decode()} is not made of {parts!r:.40}")
+            if not self._restoring:  # or it comes before the gap, which stands for it as well
+                *pattern, channel, data = parts
+                self._put((channel, data, pattern[0] if pattern else None))
 
     def _confirm(self, command: bytes) -> None:
         change = self._unconfirmed[0] if self._unconfirmed else None
@@ -413,7 +419,7 @@ class PubSub(Generic[S]):
             raise ConnectionResetError(f"the server sent {command.decode()} unasked")  # a shard that moved away
         change.left -= 1
         if not change.left:
-            self._unconfirmed.popleft().end()
+            self._settle(self._unconfirmed.popleft())
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "idle" if self._connection is None else "open"

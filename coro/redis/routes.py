@@ -56,6 +56,20 @@ def why_not_shared(args: Sequence[Argument]) -> str | None:
     return reason
 
 
+def check_shareable(args: Sequence[Argument]) -> None:
+    """`OwnConnectionError` for a command that would hold up, or change, a connection that others use as well."""
+    reason = why_not_shared(args)
+    if reason is not None:
+        raise refusal(args, reason)
+
+
+def check_lendable(args: Sequence[Argument]) -> None:
+    """`OwnConnectionError` for a command that would change a connection which others use afterwards."""
+    reason = why_not_shared(args)
+    if reason is not None and reason != BLOCKS:
+        raise refusal(args, reason)
+
+
 def refusal(args: Sequence[Argument], reason: str) -> OwnConnectionError:
     """The error for a command that was to be sent where it must not be."""
     return OwnConnectionError(

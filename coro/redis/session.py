@@ -27,6 +27,7 @@ from coro.redis.pipeline import Queued, first_error
 from coro.redis.pool import ConnectionPool
 from coro.redis.replies import result
 from coro.redis.resp import Argument
+from coro.redis.routes import check_lendable
 from coro.task import Coro
 
 T = TypeVar("T")
@@ -72,9 +73,10 @@ class Transaction(Session[S]):
         """Have the transaction fail, and be begun again, if these keys change. Suspends. Before `multi()` only."""
         if self.queue is not None:
             raise RuntimeError("watch() after multi(): what is read now could be old already")
-        yield from self._send((b"WATCH", *names))
+        yield from super()._send((b"WATCH", *names))
 
     def _send(self, args: Sequence[Argument], convert: Convert = None) -> Coro[Any]:
+        check_lendable(args)
         if self.queue is None:
             return super()._send(args, convert)
         queued: Queued[Any] = Queued(args, convert)

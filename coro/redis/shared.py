@@ -88,6 +88,7 @@ class Batch(Command):
     def wake(self, value: Any = None) -> None:
         self._replies.append(value)
         if len(self._replies) == self.count:
+            self.receiver = None  # nothing cyclic is left behind
             self._task.wake(self._replies)
 
     def fail(self, error: BaseException) -> None:

@@ -9,7 +9,16 @@ import pytest
 
 import coro
 from coro import ClosedError, Coro, TaskGroup
-from coro.redis import Redis, RedisConnectionError, ReplyError, Session, Transaction, UnblockedError, WatchError
+from coro.redis import (
+    OwnConnectionError,
+    Redis,
+    RedisConnectionError,
+    ReplyError,
+    Session,
+    Transaction,
+    UnblockedError,
+    WatchError,
+)
 from coro.redis.pool import IDLE_TIME
 from coro.redis.resp import encode
 from tests.proxy import Proxy, through_proxy
@@ -344,6 +353,43 @@ def test_result_of_a_command_in_a_transaction(database: str) -> None:
         results: list[Coro[str | None]] = []
         assert (yield from redis.transaction(body)) == [True, "text"]
         assert (yield from results[0]) == "text"
+
+    coro.run(main())
+
+
+@pytest.mark.parametrize(
+    "command", ["SELECT 1", "MULTI", "EXEC", "SUBSCRIBE a", "CLIENT REPLY OFF", "AUTH x", "WATCH a"]
+)
+def test_command_that_would_change_the_connection_for_the_next_one_is_refused(
+    redis_database: str, command: str
+) -> None:
+    redis = Redis.from_url(redis_database)
+
+    def body(transaction: Transaction) -> Coro[None]:
+        with pytest.raises(OwnConnectionError):
+            yield from transaction.execute_command(*command.split())
+        transaction.multi()
+        with pytest.raises(OwnConnectionError):
+            transaction.execute_command(*command.split())
+
+    coro.run(redis.transaction(body))
+    with pytest.raises(OwnConnectionError):
+        _ = redis.pipeline().execute_command(*command.split())
+
+
+def test_command_that_blocks_does_not_in_a_transaction(database: str) -> None:
+    redis = Redis.from_url(database)
+
+    def body(transaction: Transaction) -> Coro[None]:
+        assert (yield from transaction.blpop("empty", 0.001)) is None
+        transaction.multi()
+        transaction.blpop("empty", 0)
+
+    def main() -> Coro[None]:
+        assert (yield from redis.transaction(body)) == [None]
+        pipeline = redis.pipeline()
+        pipeline.blpop("empty")
+        assert (yield from pipeline.execute()) == [None]
 
     coro.run(main())
 

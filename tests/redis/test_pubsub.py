@@ -216,6 +216,8 @@ def test_bytes_that_wait_are_bounded(redis_database: str) -> None:
         yield from arrived(pubsub, 5)
         items = yield from taken(pubsub, 5)
         assert [item.dropped if isinstance(item, Gap) else len(item.data) for item in items] == [600, 1, 400, 1, 0]
+        yield from redis.publish("a", "x" * 1000)  # there is room again
+        assert (yield from pubsub.get_message()) == Message(b"a", b"x" * 1000)
         pubsub.close()
 
     coro.run(main())
@@ -286,6 +288,75 @@ def pass_interval(clock: ManualClock) -> Coro[None]:
     yield from settle()
 
 
+def test_gap_is_told_before_all_that_comes_after_the_loss() -> None:
+    """Messages of channels that are subscribed again before the others are, belong to what is missing."""
+    ok = b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
+    pattern_ok = b">3\r\n$10\r\npsubscribe\r\n$2\r\np*\r\n:2\r\n"
+    message = b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$%d\r\n%s\r\n"
+
+    def body(fake: FakeRedis) -> Coro[None]:
+        pubsub = Redis.from_url(fake.url).pubsub()
+        yield from pubsub.subscribe("a")
+        yield from pubsub.psubscribe("p*")
+        fake.answers = {**fake.answers, b"SUBSCRIBE": b"", b"PSUBSCRIBE": b""}
+        assert fake.stream is not None
+        fake.stream.close()
+        yield from fake.received(4)
+        yield from fake.say(ok + message % (5, b"early") + pattern_ok + message % (4, b"late"))
+        gap = yield from pubsub.get_message()
+        assert isinstance(gap, Gap) and "was lost" in gap.reason
+        assert (yield from pubsub.get_message()) == Message(b"a", b"late")
+        pubsub.close()
+
+    coro.run(with_fake({b"SUBSCRIBE": ok, b"PSUBSCRIBE": pattern_ok}, body))
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b">2\r\n+message\r\n+a\r\n",
+        b">3\r\n+message\r\n+a\r\n:1\r\n",
+        b">2\r\n+pmessage\r\n+a\r\n",
+        b">1\r\n+subscribe\r\n",
+        b"+OK\r\n",
+        b"-ERR unasked\r\n",
+        b"?\r\n",
+    ],
+)
+def test_nonsense_ends_the_connection_and_not_the_program(nonsense: bytes) -> None:
+    ok = b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
+
+    def body(fake: FakeRedis) -> Coro[None]:
+        pubsub = Redis.from_url(fake.url).pubsub()
+        yield from pubsub.subscribe("a")
+        yield from fake.say(nonsense)
+        gap = yield from pubsub.get_message()
+        assert isinstance(gap, Gap) and "was lost" in gap.reason
+        assert fake.connections == 2
+        pubsub.close()
+
+    coro.run(with_fake({b"SUBSCRIBE": ok}, body))
+
+
+def test_subscription_that_is_refused_after_a_loss_is_told() -> None:
+    ok = b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
+
+    def body(fake: FakeRedis) -> Coro[None]:
+        pubsub = Redis.from_url(fake.url).pubsub()
+        yield from pubsub.subscribe("a")
+        fake.answers[b"SUBSCRIBE"] = b"-NOPERM not any more\r\n"
+        assert fake.stream is not None
+        fake.stream.close()
+        refused, lost = yield from taken(pubsub, 2)
+        assert isinstance(refused, Gap) and refused.reason == "SUBSCRIBE is refused now: NOPERM not any more"
+        assert isinstance(lost, Gap) and "was lost" in lost.reason
+        with pytest.raises(RedisError, match="nothing is subscribed"):
+            yield from pubsub.get_message()
+        pubsub.close()
+
+    coro.run(with_fake({b"SUBSCRIBE": ok}, body))
+
+
 @pytest.mark.parametrize("pong", [b"*2\r\n$4\r\npong\r\n$0\r\n\r\n", b"+PONG\r\n"])
 def test_pong_of_either_protocol_is_no_message(pong: bytes) -> None:
     clock = ManualClock()
@@ -347,7 +418,7 @@ def test_connection_cut_at_any_byte_while_subscribing_and_receiving(redis_server
     """Wherever it is cut: each message arrives, or stands behind a gap that says it may not have."""
 
     def listen(proxy: Proxy, position: int | None) -> Coro[int]:
-        redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")
+        redis, publisher = Redis.from_url(f"redis://127.0.0.1:{proxy.port}"), Redis.from_url(redis_server.url())
         pubsub = redis.pubsub()
         proxy.cut_after = position
         while True:
@@ -357,22 +428,26 @@ def test_connection_cut_at_any_byte_while_subscribing_and_receiving(redis_server
                 continue
             break
         for number in range(3):
-            redis_server.command("PUBLISH", "cut", number)
+            yield from publisher.publish("cut", number)
         received = len(proxy.replies)
         items: list[Message | Gap] = []
         while not (items and isinstance(items[-1], Message) and items[-1].data == b"last"):
-            if (items and isinstance(items[-1], Gap)) or len(items) == 3:
-                redis_server.command("PUBLISH", "cut", "last")
+            if (items and isinstance(items[-1], Gap)) or len(items) >= 3:
+                yield from publisher.publish("cut", "last")
             items.append((yield from pubsub.get_message()))
-        numbers = [item.data for item in items if isinstance(item, Message)]
-        assert numbers[:-1] == [b"0", b"1", b"2"][: len(numbers) - 1]
-        assert len(numbers) == 4 or any(isinstance(item, Gap) for item in items)
+        expected = 0
+        for number, item in enumerate(items):
+            if isinstance(item, Message):
+                value = 3 if item.data == b"last" else int(item.data)
+                assert value == expected or (value > expected and isinstance(items[number - 1], Gap))
+                expected = value + 1
         redis.close()
         yield from settle()
         return received
 
     total = coro.run(through_proxy(redis_server.port, lambda proxy: listen(proxy, None)))
-    for position in range(0, total + 150, 3):
+    login = 200  # bytes, about; what is cut there is told of in test_faults.py
+    for position in [*range(0, login, 20), *range(login, total + 50)]:
         coro.run(through_proxy(redis_server.port, lambda proxy, cut=position: listen(proxy, cut)))  # type: ignore[misc]
 
 
