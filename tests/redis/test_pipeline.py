@@ -160,6 +160,29 @@ def test_pipeline_larger_than_what_may_be_under_way(redis_database: str) -> None
     coro.run(main())
 
 
+def test_commands_of_a_pipeline_count_as_under_way() -> None:
+    def body(fake: FakeRedis) -> Coro[None]:
+        redis = Redis.from_url(fake.url, max_unanswered=4)
+
+        def use(group: TaskGroup) -> Coro[None]:
+            pipeline = redis.pipeline(transaction=False)
+            for name in "abcd":
+                pipeline.get(name)
+            running, behind = group.spawn(pipeline.execute()), group.spawn(redis.get("e"))
+            yield from fake.received(4)
+            yield from settle()
+            assert len(fake.commands) == 4
+            yield from fake.say(b"$1\r\nA\r\n")
+            yield from fake.received(5)
+            yield from fake.say(b"_\r\n" * 4)
+            assert (yield from running.join()) == [b"A", None, None, None]
+            assert (yield from behind.join()) is None
+
+        yield from coro.task_group(use)
+
+    coro.run(with_fake({}, body))
+
+
 def test_lost_connection_fails_a_pipeline_once_and_its_neighbours() -> None:
     def body(fake: FakeRedis) -> Coro[None]:
         redis = Redis.from_url(fake.url)
