@@ -1,6 +1,6 @@
 """Bodies to send that are not in memory: files, forms with files, and what is made while it is sent.
 
-Files are read in threads, a piece at a time, when the server has taken the piece before.
+A file is read off the loop, a piece at a time, when the server has taken the piece before.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import mimetypes
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import BinaryIO, TypeAlias
+from typing import TypeAlias
 
+from coro.files import on_disk, open_file
 from coro.http.client.request import Write
 from coro.http.client.url import CONTROL
 from coro.task import Coro
-from coro.threads import to_thread
 
 READ_SIZE = 1 << 18  # bytes of a file read at once
 OCTETS = "application/octet-stream"
@@ -38,21 +38,18 @@ class FileBody:
 
     def size(self) -> Coro[int]:
         """Its size in bytes: what grows afterwards is not sent. Suspends. OSError."""
-        self._size = yield from to_thread(os.path.getsize, self.path)
+        self._size = yield from on_disk(os.path.getsize, self.path)
         return self._size
 
     def write_to(self, write: Write) -> Coro[None]:
         left = self._size
-        file: BinaryIO = yield from to_thread(open, self.path, "rb")
-        try:
+        with (yield from open_file(self.path)) as file:
             while left:
-                data = yield from to_thread(file.read, min(left, READ_SIZE))
+                data = yield from file.read(min(left, READ_SIZE))
                 if not data:
                     raise EOFError(f"{self.path} has become {left} bytes shorter while it was sent")
                 left -= len(data)
                 yield from write(data)
-        finally:
-            file.close()
 
     def __repr__(self) -> str:
         return f"<FileBody {self.path}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from contextlib import suppress
 from typing import Any
 
@@ -299,6 +300,24 @@ def test_any_request_of_which_no_byte_has_left_is_sent_again(
     monkeypatch.setattr(Connection, "is_silent", lambda connection: True)  # it was, when one looked
     yield from client.post("http://a/2", body=body)
     assert network.requests == [b"GET /", b"POST /2"]
+
+
+def test_request_that_tls_may_have_sent_in_part_is_not_sent_again(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> Coro[None]:
+    network.serve(answer(OK, close=True))
+    client = network.client
+    yield from client.get("http://a/")
+    errors = iter([ssl.SSLWantWriteError(), BrokenPipeError(32, "Broken pipe")])
+
+    def send(data: object) -> int:
+        raise next(errors)
+
+    monkeypatch.setattr(network.ends[0].socket.sock, "send", send)
+    monkeypatch.setattr(Connection, "is_silent", lambda connection: True)
+    with pytest.raises(ConnectionLost, match=r"POST http://a: .*; it may have been carried out"):
+        yield from client.post("http://a/2")
+    assert len(network.wires) == 1
 
 
 def test_other_kept_connections_are_not_tried_after_one_was_lost(network: Network) -> Coro[None]:
