@@ -261,7 +261,6 @@ class Exchange:
                 yield from self._receive()
                 self._deadline.begin(CALLER)
         except (ProtocolError, ResponseTooLarge, ConnectionLost) as error:
-            self.end()
             raise self._named(error) from None
         if parser.complete and self._sending is None:
             self.end()

@@ -29,8 +29,6 @@ class BodySource(Protocol):
 
     def read_body(self, limit: int) -> Coro[bytes]: ...
 
-    def end(self) -> None: ...
-
 
 class ResponseInfo:
     """What is known of a response when its head has come."""
@@ -119,7 +117,6 @@ class StreamedResponse(ResponseInfo):
         coding = request.coding(head)
         if coding is not None and request.method != "HEAD":
             if coding not in WINDOW:
-                source.end()
                 raise ProtocolError(f"{request!r}: the body comes in the coding {coding!r}, which was not asked for")
             self._decoder = Decoder(coding)
 
@@ -140,7 +137,6 @@ class StreamedResponse(ResponseInfo):
                     return b""
                 decoder.feed(encoded)
         except ValueError as error:
-            self._source.end()
             raise ProtocolError(f"{self._request!r}: {error}") from None
         return data
 
@@ -177,7 +173,6 @@ class StreamedResponse(ResponseInfo):
         return parse_json(self._request, (yield from self.read_all(limit)))
 
     def _too_large(self, limit: int) -> ResponseTooLarge:
-        self._source.end()
         return ResponseTooLarge(
             f"{self._request!r}: the response's body has more than {limit} bytes: allow more with `limit`, or stream it"
         )

@@ -135,6 +135,18 @@ def test_connection_is_given_up_before_its_server_does_so(network: Network) -> C
     assert len(network.wires) == 2
 
 
+def test_it_is_given_up_even_if_nobody_has_closed_it_yet(network: Network) -> Coro[None]:
+    """The timer is set for another connection, which stays longer."""
+    network.serve(answer(OK, b"HTTP/1.1 200 OK\r\nKeep-Alive: timeout=5\r\nContent-Length: 3\r\n\r\nabc"))
+    client = network.client
+    yield from client.get("http://b/")
+    yield from client.get("http://a/")
+    yield from client.get("http://a/")
+    yield from coro.sleep(4.5)
+    yield from client.get("http://a/")
+    assert [wire.origin for wire in network.wires] == ["http://b", "http://a", "http://a"]
+
+
 def test_response_that_was_not_read_to_its_end_closes_the_connection(network: Network) -> Coro[None]:
     def impatient(response: StreamedResponse) -> Coro[bytes]:
         return response.read(1)
@@ -144,11 +156,14 @@ def test_response_that_was_not_read_to_its_end_closes_the_connection(network: Ne
     assert network.open == [False]
 
 
-def test_connection_is_free_as_soon_as_the_response_has_been_read(network: Network) -> Coro[None]:
+@pytest.mark.parametrize("limit", [100, 1])
+def test_connection_is_free_as_soon_as_the_response_has_been_read(network: Network, limit: int) -> Coro[None]:
     client = network.limit(connections=1)
 
     def nested(response: StreamedResponse) -> Coro[bytes]:
-        first = yield from response.read_all(100)
+        first = yield from response.read(limit)
+        while len(first) < 2:
+            first += yield from response.read(limit)
         second = yield from client.get("http://a/2")
         return first + second.body + (yield from response.read())
 
@@ -201,6 +216,7 @@ def test_closing_the_client(network: Network) -> Coro[None]:
 
         assert (yield from client.stream("GET", "http://a/x", close_meanwhile)) == b"/x"
     assert network.open == [False]
+    assert len(coro.current_task().loop.timers) == 0
     with pytest.raises(ClosedError, match="the HTTP client is closed"):
         yield from client.get("http://a/")
 
@@ -334,6 +350,7 @@ def test_other_kept_connections_are_not_tried_after_one_was_lost(network: Networ
     network.serve(answer(OK))
     assert (yield from client.get("http://a/2")).body == b"abc"
     assert network.open == [False, False, False, True]
+    assert network.requests.count(b"GET /2") == 2
 
 
 # --- Who gets one ------------------------------------------------------------------------------
@@ -415,6 +432,7 @@ def test_who_stops_waiting_leaves_nothing_behind(network: Network) -> Coro[None]
     yield from client.stream("GET", "http://a/", hold)
     assert (yield from client.get("http://b/1")).body == b"/1"
     assert repr(client) == "<http.Client, 0 connections lent, 1 idle>"
+    assert {place.permits.free for place in client._pool._places.values()} == {20}
     client.close()
     assert not client._pool._places
 

@@ -37,6 +37,26 @@ def test_refused_body_is_not_sent_to_its_end(network: Network, body: bytes | Str
     assert pieces_written < 100
 
 
+def test_no_more_of_a_refused_body_is_sent_while_the_refusal_is_read(network: Network) -> Coro[None]:
+    network.capacity = 10_000
+    more = 0
+
+    def slow(wire: Wire) -> Coro[None]:
+        nonlocal more
+        yield from wire.head()
+        yield from wire.send(TOO_LARGE[:-1])
+        with coro.move_on_after(5):
+            while piece := (yield from wire.stream.read()):
+                more += len(piece)
+        yield from wire.send(TOO_LARGE[-1:])
+        yield from wire.until_closed()
+
+    network.serve(slow)
+    response = yield from network.client.put("http://a/", body=StreamBody(endless))
+    assert response.status == 413
+    assert more < 30_000
+
+
 def test_answer_of_a_server_that_then_closes_is_read(network: Network) -> Coro[None]:
     def refuse_and_close(wire: Wire) -> Coro[None]:
         yield from wire.head()
@@ -124,6 +144,25 @@ def test_writer_that_thinks_is_not_held_against_the_server(network: Network) -> 
     assert coro.now() == pytest.approx(1000 + 1000 + 60)
 
 
+def test_caller_that_thinks_is_not_hurried_by_the_end_of_the_sending(network: Network) -> Coro[None]:
+    def answers(wire: Wire) -> Coro[None]:
+        yield from wire.head()
+        yield from wire.send(OK)
+        yield from wire.until_closed()
+
+    def slow(write: Write) -> Coro[None]:
+        yield from coro.sleep(10)
+        yield from write(b"abc")
+
+    def thinks(response: StreamedResponse) -> Coro[bytes]:
+        yield from coro.sleep(1000)
+        return (yield from response.read())
+
+    network.serve(answers)
+    data = yield from network.client.stream("PUT", "http://a/", thinks, body=StreamBody(slow))
+    assert data == b"abc"
+
+
 @pytest.mark.parametrize("body", [b"3\r\nabcd\r\n", b"5\r\nabcde\r\n"], ids=["malformed", "too long"])
 def test_answer_of_no_use_ends_the_sending_and_is_the_error(network: Network, body: bytes) -> Coro[None]:
     def bad(wire: Wire) -> Coro[None]:
@@ -191,6 +230,20 @@ def test_body_is_sent_after_a_while_when_the_server_says_nothing(network: Networ
     assert (yield from asks(network)) == 200
 
 
+def test_body_that_was_sent_unasked_is_sent_to_its_end(network: Network) -> Coro[None]:
+    network.capacity = 1000
+
+    def simple(wire: Wire) -> Coro[None]:
+        head = yield from wire.head()
+        yield from coro.sleep(2)
+        yield from wire.send(OK[:-3])
+        assert len((yield from wire.body(head))) == 100_000
+        yield from wire.send(OK[-3:])
+
+    network.serve(simple)
+    assert (yield from asks(network, bytes(100_000))) == 200
+
+
 @pytest.mark.parametrize("status", [b"403 No", b"200 OK"])
 def test_body_is_not_sent_when_the_server_answers_instead(network: Network, status: bytes) -> Coro[None]:
     rest = b"?"
@@ -198,13 +251,18 @@ def test_body_is_not_sent_when_the_server_answers_instead(network: Network, stat
     def refuse(wire: Wire) -> Coro[None]:
         nonlocal rest
         yield from wire.head()
-        yield from wire.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 0\r\n\r\n")
+        yield from wire.send(b"HTTP/1.1 " + status + b"\r\nContent-Length: 3\r\n\r\n")
+        with coro.move_on_after(5):
+            rest = yield from wire.stream.read()
+            return
+        yield from wire.send(b"abc")
         rest = yield from wire.until_closed()
 
     network.serve(refuse)
     assert (yield from asks(network)) == int(status[:3])
+    assert network.open == [False]
     yield from coro.sleep(5)
-    assert (rest, network.open) == (b"", [False])
+    assert rest == b""
 
 
 @pytest.mark.parametrize("body", [b"abc", StreamBody(lambda write: write(b"abc"), length=3, repeatable=True)])

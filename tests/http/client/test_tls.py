@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -91,6 +92,21 @@ def test_authority_that_the_client_is_told_of(certificates: Certificates) -> Cor
     yield from server.run(body)
     assert server.asked_for == ["localhost", None]  # addresses are no names: RFC 6066, section 3
     assert server.requests == 6
+
+
+def test_certificate_need_not_have_the_dot_that_ends_an_absolute_name(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> Coro[None]:
+    def found(host: str, port: int) -> Coro[list[Any]]:
+        yield from ()
+        return [(socket.AF_INET, ("127.0.0.1", port))]
+
+    def body(url: str) -> Coro[None]:
+        with trusting(certificates) as client:
+            assert (yield from client.get(url.replace("localhost", "localhost."))).body == b"abc"
+
+    monkeypatch.setattr("coro.net.resolve", found)
+    yield from TLSServer(certificates).run(body)
 
 
 def test_default_context_offers_nothing_but_http_1_1(
