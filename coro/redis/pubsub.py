@@ -24,7 +24,7 @@ from __future__ import annotations
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
@@ -180,17 +180,21 @@ class PubSub(Generic[S]):
 
     def _change(self, command: bytes, given: Sequence[Key]) -> Coro[None]:
         self._check_open()
+        names = dict.fromkeys(map(_as_bytes, given))
         wanted = self._wanted[command]
-        names = [name for name in dict.fromkeys(map(_as_bytes, given)) if name not in wanted]
-        if names:
-            wanted.update(dict.fromkeys(names))
-            yield from self._confirmed(_Change(command, names))
+        under_way = [change for change in (*self._unsent, *self._unconfirmed) if change.command == command]
+        new = [name for name in names if name not in wanted]
+        if new:
+            wanted.update(dict.fromkeys(new))
+            yield from self._confirmed(_Change(command, new))
+        for change in under_way:  # of other tasks
+            if not names.keys().isdisjoint(change.names):
+                yield from change.wait()
 
     def _end(self, command: bytes, given: Sequence[Key]) -> Coro[None]:
         wanted = self._wanted[command]
         names = [name for name in dict.fromkeys(map(_as_bytes, given or list(wanted))) if name in wanted]
-        for name in names:
-            del wanted[name]
+        self._drop(command, names)
         if names and self._keeper is not None:
             with suppress(RedisConnectionError):  # without a connection there is no subscription either
                 yield from self._confirmed(_Change(KINDS[command], names))
@@ -216,8 +220,14 @@ class PubSub(Generic[S]):
     def _forget(self, change: _Change) -> None:
         """What was to be subscribed is not, unless it was before."""
         if not change.again:
-            for name in change.names:
-                self._wanted.get(change.command, {}).pop(name, None)
+            self._drop(change.command, change.names)
+
+    def _drop(self, command: bytes, names: Iterable[bytes]) -> None:
+        """These are not wanted any more. When nothing is, nobody need wait for a message."""
+        for name in names:
+            self._wanted.get(command, {}).pop(name, None)
+        if not any(self._wanted.values()):
+            self._getters.wake_all()
 
     # --- Receiving -------------------------------------------------------------
 
@@ -346,8 +356,7 @@ class PubSub(Generic[S]):
         if change.again and isinstance(error, RedirectError):
             raise error  # in a cluster: the channel's slot has moved, and there the next connection goes
         if error is not None:
-            for name in change.names:
-                self._wanted.get(change.command, {}).pop(name, None)
+            self._drop(change.command, change.names)
         change.end(error)
         if not change.again:
             return

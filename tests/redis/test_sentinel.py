@@ -250,8 +250,7 @@ def test_server_that_is_no_master_is_not_taken_for_one() -> None:
         with pytest.raises(RedisConnectionError) as caught:
             yield from fakes.client().get("key")
         assert str(caught.value) == (
-            f"no connection to 'mymaster' at {fakes.a.address}:"
-            " the sentinels take it for a master, but it is a slave"
+            f"no connection to 'mymaster' at {fakes.a.address}: the sentinels take it for a master, but it is a slave"
         )
         assert not caught.value.sent
         assert commands(fakes.a) == []

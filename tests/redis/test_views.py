@@ -111,9 +111,7 @@ def test_more_than_half_of_all_sentinels_make_an_agreement(views: list[View], se
     assert is_agreed(views, sentinels) is agreed
 
 
-VIEWS = st.lists(
-    st.builds(View, st.integers(0, 3), st.sampled_from([A, B, C]), st.just(())), min_size=1, max_size=7
-)
+VIEWS = st.lists(st.builds(View, st.integers(0, 3), st.sampled_from([A, B, C]), st.just(())), min_size=1, max_size=7)
 
 
 @given(VIEWS)
