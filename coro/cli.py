@@ -29,6 +29,7 @@ import coro
 from coro import check, undriven
 from coro.debug import client
 from coro.debug.attach import AttachError, attachable
+from coro.debug.tools import Tools
 from coro.supervisor import supervise, until_orphaned
 
 FAILED = 1
@@ -94,6 +95,7 @@ def _command_line(arguments: Sequence[str]) -> int:
     parser.add_argument("--version", action="version", version=f"coro {coro.__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a program", description="Run a generator function, or a service.")
+    run.add_argument("--watchdog", type=_seconds, metavar="SECONDS", help="name what holds up the loop for longer")
     run.add_argument("target", metavar="MODULE[:NAME]", help="what to run; NAME is `main` by default")
     rest = run.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the program")
     rest.required = False  # as it is in later Pythons; else a missing MODULE is reported with this one
@@ -114,11 +116,12 @@ def _command_line(arguments: Sequence[str]) -> int:
 
 
 def _run(program: Any, name: str, options: argparse.Namespace) -> int:
+    tools = Tools(watchdog=options.watchdog)
     if isinstance(program, Service):
-        return _run_service(program, service_options(program, name, options.rest), name)
+        return _run_service(program, service_options(program, name, options.rest), name, tools)
     _Parser(prog=name, description=inspect.getdoc(program)).parse_args(options.rest)
     with attachable(name):
-        coro.run(program())
+        coro.run(tools.around(program()))
     return 0
 
 
@@ -195,7 +198,7 @@ def _take_environment(parser: argparse.ArgumentParser, prefix: str) -> None:
             action.default = value
 
 
-def _run_service(service: Service, options: argparse.Namespace, name: str) -> int:
+def _run_service(service: Service, options: argparse.Namespace, name: str, tools: Tools) -> int:
     if hasattr(options, "command"):
         coro.run(options.command(options))
         return 0
@@ -205,7 +208,7 @@ def _run_service(service: Service, options: argparse.Namespace, name: str) -> in
         _raise_descriptor_limit()
         if options.workers == 1:
             coro.run(service.prepare(options))
-            coro.run(service.serve(options, listeners[0]))
+            coro.run(tools.around(service.serve(options, listeners[0])))
             return 0
 
         def prepare() -> int:
@@ -213,7 +216,8 @@ def _run_service(service: Service, options: argparse.Namespace, name: str) -> in
 
         def serve(number: int, lifeline: int) -> int:
             with attachable(name, supervisor=os.getppid(), worker=number):
-                return _exit_code(until_orphaned(service.serve(options, listeners[number]), lifeline))
+                work = tools.around(service.serve(options, listeners[number]))
+                return _exit_code(until_orphaned(work, lifeline))
 
         return supervise(prepare, serve, listeners)
 

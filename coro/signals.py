@@ -18,12 +18,18 @@ from coro.sync import WaitQueue
 from coro.task import Coro, current_task
 
 
+class Arrivals(WaitQueue):
+    """Wait for a signal, which comes from outside the program."""
+
+    __slots__ = ()
+
+
 class Signals:
     """Signals that have arrived since `open_signals`."""
 
     def __init__(self) -> None:
         self._arrived: deque[signal.Signals] = deque()
-        self._waiters = WaitQueue("a signal")
+        self._waiters = Arrivals("a signal")
 
     def wait(self) -> Coro[signal.Signals]:
         """The next signal, in order of arrival. Suspends."""

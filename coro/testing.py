@@ -31,6 +31,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from coro import undriven
+from coro.debug.waits import from_outside
 from coro.errors import BusyError, ClosedError, CoroError, TaskCancelled
 from coro.group import TaskGroup, task_group
 from coro.io import Buffer, Descriptor, Socket
@@ -95,7 +96,7 @@ class _VirtualSelector(selectors.BaseSelector):
         events = self._real.select(0)
         if events or timeout == 0:
             return events
-        if self._can_be_woken():
+        if from_outside(self.loop):
             started = time.monotonic()
             wait = None if timeout is None else min(timeout, Loop.LONGEST_POLL)
             events = self._real.select(wait)
@@ -106,13 +107,6 @@ class _VirtualSelector(selectors.BaseSelector):
         else:
             self._clock.advance(timeout)
         return []
-
-    def _can_be_woken(self) -> bool:
-        """Can anything but a timer wake the loop?"""
-        if self.loop.calls:
-            return True
-        owners = (getattr(key.data, "__self__", None) for key in self.get_map().values())
-        return any(isinstance(owner, Descriptor) and (owner.reader or owner.writer) for owner in owners)
 
 
 class VirtualLoop(Loop):

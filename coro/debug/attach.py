@@ -255,4 +255,7 @@ def held_up(loop: Loop) -> str:
     stack = "".join(f"\n      {place}" for place in places(frame))
     name = "no task" if task is None else f"task {task.name!r}"
     since = "" if task is None else f", {seconds(age_of(task))} old"
-    return f"the loop is held up by one step of {name}{since}:{stack}"
+    from coro.debug.watchdog import advice  # loaded only for this
+
+    hint = "" if frame is None or task is None else f"\n  {advice(frame)}"
+    return f"the loop is held up by one step of {name}{since}:{stack}{hint}"

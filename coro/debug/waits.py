@@ -15,6 +15,8 @@ from types import GeneratorType, MethodType
 from typing import Any, TypeAlias
 
 from coro.group import TaskGroup
+from coro.io import Descriptor
+from coro.loop import Loop
 from coro.sync import WaitQueue
 from coro.task import Join, Request, Task
 
@@ -58,6 +60,14 @@ def _owners(referents: Iterable[object]) -> Iterator[object]:
             yield referent.__self__
             if isinstance(referent.__self__, ExitStack):
                 yield from _owners(callback for _, callback in referent.__self__._exit_callbacks)  # type: ignore[attr-defined]
+
+
+def from_outside(loop: Loop) -> bool:
+    """Can a descriptor that a task waits for, or a call in a thread, wake the loop?"""
+    if loop.calls:
+        return True
+    owners = (getattr(key.data, "__self__", None) for key in loop.selector.get_map().values())
+    return any(isinstance(owner, Descriptor) and (owner.reader or owner.writer) for owner in owners)
 
 
 def cycles(tasks: Tasks, holders: Holders, *, idle: bool = False) -> list[list[Task[Any]]]:

@@ -121,6 +121,15 @@ def blocks() -> Coro[None]:
     time.sleep(1000)  # line: blocks
 
 
+def blocks_often() -> Coro[None]:
+    yield from settled()
+    for _ in range(3):
+        time.sleep(0.2)  # line: once
+        yield from coro.checkpoint()
+        time.sleep(0.2)  # line: again
+        yield from coro.checkpoint()
+
+
 def forgotten(number: int) -> Coro[None]:
     yield from coro.sleep_forever()  # line: forgotten
 

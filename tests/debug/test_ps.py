@@ -65,6 +65,7 @@ def test_a_loop_that_is_held_up_is_said_to_be_and_by_what(place: Place) -> None:
     assert shown.returncode == 1
     assert shown.stderr.startswith(f"coro: process {program.pid}: the loop is held up by one step of task 'blocks'")
     assert line_of("blocks") in shown.stderr
+    assert "use `yield from coro.sleep(seconds)`" in shown.stderr
 
 
 def test_a_signal_has_the_tree_on_stderr(place: Place) -> None:

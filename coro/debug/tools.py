@@ -1,0 +1,49 @@
+"""The tools that `coro run` switches on: a wrapper around the main task, and nothing at all without them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from coro.loop import Loop
+from coro.task import Coro, current_task
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What was asked for on the command line."""
+
+    watchdog: float | None = None  # seconds
+
+    def around(self, main: Coro[T]) -> Coro[T]:
+        """`main`, with the tools on while it runs."""
+        starts: list[Callable[[Loop, ExitStack], None]] = []
+        if self.watchdog is not None:
+            starts.append(self._watch)
+        return _with(starts, main) if starts else main
+
+    def _watch(self, loop: Loop, stack: ExitStack) -> None:
+        from coro.debug.watchdog import Watchdog  # each tool is loaded only when it is wanted
+
+        assert self.watchdog is not None
+        watchdog = Watchdog(loop, self.watchdog)
+        watchdog.start()
+        stack.callback(watchdog.stop)
+
+
+def _with(starts: list[Callable[[Loop, ExitStack], None]], main: Coro[T]) -> Coro[T]:
+    wrapper: Any = _run(starts, main)
+    wrapper.__qualname__ = getattr(main, "__qualname__", "main")  # the main task keeps its name
+    result: Coro[T] = wrapper
+    return result
+
+
+def _run(starts: list[Callable[[Loop, ExitStack], None]], main: Coro[T]) -> Coro[T]:
+    with ExitStack() as stack:
+        for start in starts:
+            start(current_task().loop, stack)
+        return (yield from main)

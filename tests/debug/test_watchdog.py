@@ -1,0 +1,110 @@
+"""The watchdog: what holds the loop up, and deadlocks, on the real command line; and what it advises."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from time import sleep as pause
+from types import FrameType
+
+import pytest
+
+from coro.debug.watchdog import advice, own_frame
+from tests.debug.support import Place, line_of
+
+
+def test_a_blocking_call_is_named_while_it_blocks(place: Place) -> None:
+    with place.running("--watchdog", "0.1", "known:blocks") as program:
+        text = program.read_errors(end="blocks every task")
+    assert "task 'blocks' has held up the loop for 0.1" in text
+    assert line_of("blocks") in text
+    assert "time.sleep blocks every task: use `yield from coro.sleep(seconds)`" in text
+
+
+def test_each_culprit_is_named_once(place: Place) -> None:
+    with place.running("--watchdog", "0.05", "known:blocks_often") as program:
+        assert program.process.wait(60) == 0
+        text = program.stderr.read()
+    assert text.count("blocks every task") == 2
+    assert line_of("once") in text and line_of("again") in text
+
+
+def test_a_circle_is_told_when_nothing_can_wake_it(place: Place) -> None:
+    with place.running("--watchdog", "1", "known:locked") as program:
+        text = program.read_errors(end=line_of("second"))
+    assert "deadlock: every task waits, and nothing can wake any of them" in text
+    assert "deadlock: task 2 -> task 3 -> task 2" in text
+    assert line_of("first") in text
+
+
+def test_a_wake_up_that_was_lost_is_told_with_who_waits_for_it(place: Place) -> None:
+    with place.running("--watchdog", "1", "known:lost_wake_up") as program:
+        text = program.read_errors(end=line_of("lost_wake_up"))
+        assert "waiting for an Event" in text
+        os.kill(program.pid, signal.SIGINT)
+        program.process.wait(60)
+        assert program.stderr.read() == ""  # told once
+
+
+def test_waiting_for_a_signal_is_no_deadlock(place: Place) -> None:
+    with place.running("--watchdog", "1", "known:signalled") as program:
+        os.kill(program.pid, signal.SIGTERM)
+        assert program.process.wait(60) == 0
+        assert program.stderr.read() == ""
+
+
+# --- Advice ---------------------------------------------------------------------------
+
+
+def advised(function: Callable[[], object]) -> str:
+    """The advice for what a function is in, seen from another thread when its call has begun."""
+    frames: list[FrameType] = []
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    while not frames or own_frame(frames[-1]).f_code is not function.__code__:
+        frames.append(sys._current_frames()[thread.ident or 0])
+    return advice(frames[-1])
+
+
+def sleeps() -> None:
+    time.sleep(100)
+
+
+def sleeps_by_another_name() -> None:
+    pause(100)
+
+
+def receives() -> None:
+    one, other = socket.socketpair()
+    with one, other:
+        one.recv(1)
+
+
+def hashes() -> None:
+    hashlib.scrypt(b"", salt=b"", n=1 << 14, r=8, p=40, maxmem=1 << 30)
+
+
+def runs() -> None:
+    subprocess.run(["sleep", "100"])
+
+
+@pytest.mark.parametrize(
+    ("function", "says"),
+    [
+        (sleeps, "time.sleep blocks every task: use `yield from coro.sleep"),
+        (sleeps_by_another_name, "time.sleep blocks every task"),
+        (receives, "`coro.connect` or `coro.listen`"),
+        (hashes, "`yield from coro.to_thread(function, ...)`"),
+        (runs, "coro.run_process"),
+    ],
+)
+def test_advice(function: Callable[[], object], says: str) -> None:
+    while says not in (said := advised(function)):
+        assert "keeps every other task" in said  # the thread had not come to the call yet
