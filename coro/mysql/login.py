@@ -61,14 +61,24 @@ def tls_context(target: Target) -> ssl.SSLContext | None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-        return context
-    try:
-        context = ssl.create_default_context(cafile=target.ca or None)
-    except OSError as error:
-        message = f"cannot use the CA file {target.ca}: {reason(error)}"
-        raise InterfaceError(message, peer=target.peer) from None
-    context.check_hostname = target.tls is TlsMode.VERIFY_IDENTITY
+    else:
+        try:
+            context = ssl.create_default_context(cafile=target.ca or None)
+        except OSError as error:
+            message = f"cannot use the CA file {target.ca}: {reason(error)}"
+            raise InterfaceError(message, peer=target.peer) from None
+        context.check_hostname = target.tls is TlsMode.VERIFY_IDENTITY
+    if target.cert:
+        try:
+            context.load_cert_chain(target.cert, target.key or None, password=_no_passphrase)
+        except OSError as error:
+            message = f"cannot use the certificate {target.cert}: {reason(error)}"
+            raise InterfaceError(message, peer=target.peer) from None
     return context
+
+
+def _no_passphrase() -> str:
+    raise OSError("its key is encrypted")
 
 
 def _login(target: Target, stream: Stream) -> Login:

@@ -11,6 +11,7 @@ out, the host is 127.0.0.1, the port 3306, the user root. Parameters:
                  programs of MySQL; unless said otherwise, `verify-identity`, and for a server on this machine
                  (localhost, 127.0.0.1, ::1) without a `ca`, `preferred`
     ca           file of the certificates that vouch for the server (PEM); without it, the system's
+    cert         file of a certificate to show to the server, and of its key unless `key` names another (PEM)
     socket       path of a Unix socket to connect to, instead of a host
     local-infile true: let `load_data` send data of this program; false
     compress     zlib, or zstd (MySQL only; needs the extra `zstd`)
@@ -63,6 +64,8 @@ class Target:
     socket: str = ""
     tls: TlsMode = TlsMode.PREFERRED
     ca: str = ""
+    cert: str = ""
+    key: str = ""
     public_key: str = ""
     allow_public_key_retrieval: bool = False
     allow_cleartext: bool = False
@@ -109,12 +112,18 @@ def parse_url(url: str) -> Target:
         socket=options.pop("socket", ""),
         tls=_tls_mode(options.pop("tls", ""), ca, host),
         ca=ca,
+        cert=options.pop("cert", ""),
+        key=options.pop("key", ""),
         public_key=options.pop("public-key", ""),
         allow_public_key_retrieval=_flag(options, "allow-public-key-retrieval"),
         allow_cleartext=_flag(options, "allow-cleartext-password"),
         compress=_compression(options),
         local_infile=_flag(options, "local-infile"),
     )
+    if target.cert and target.tls is TlsMode.DISABLED:
+        raise InterfaceError("bad MySQL URL: cert has no meaning with tls=disabled")
+    if target.key and not target.cert:
+        raise InterfaceError("bad MySQL URL: key is given, and cert is not")
     if options:
         raise InterfaceError(f"bad MySQL URL: unknown parameter {next(iter(options))!r}")
     return target

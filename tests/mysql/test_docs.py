@@ -6,14 +6,27 @@ import re
 from pathlib import Path
 from typing import Any
 
+import coro
 from coro import Coro
 from coro.mysql import Pool
 from tests.mysql.sessions import with_pool
+from tests.services import SQLServer
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "mysql.md"
 
 
-def test_the_examples_run(sql_database: str) -> None:
+class Body:
+    """Is read as a stream is."""
+
+    def __init__(self) -> None:
+        self.rest = [b"a ", b"body"]
+
+    def read(self) -> Coro[bytes]:
+        yield from coro.checkpoint()
+        return self.rest.pop(0) if self.rest else b""
+
+
+def test_the_examples_run(sql_server: SQLServer) -> None:
     examples: dict[str, Any] = {}
     exec("\n".join(re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL)), examples)
 
@@ -28,6 +41,12 @@ def test_the_examples_run(sql_database: str) -> None:
         yield from pool.execute_many("INSERT INTO files VALUES (?, ?, ?)", [(n, "f", n) for n in range(2, 3000)])
         assert (yield from examples["copy"](pool)) == 2999
         yield from examples["pay"](pool, 1, 2, 7)
+        yield from pool.execute("CREATE TABLE bodies (id INT, body LONGBLOB)")
+        yield from examples["store"](pool, 1, Body())
+        assert (yield from pool.fetch_all("SELECT * FROM bodies")) == [(1, b"a body")]
+        assert (yield from examples["load"](pool, [b"9001\ta\n", b"9002\tb\n"])) == 2
         assert (yield from pool.fetch_all("SELECT balance FROM accounts ORDER BY id")) == [(3,), (7,)]
 
-    with_pool(sql_database, body)
+    sql_server.sql("SET GLOBAL local_infile = 1")
+    with sql_server.database() as name:
+        with_pool(sql_server.url(name) + "?local-infile=true", body)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 import coro
 from coro import Coro
@@ -135,6 +138,31 @@ def test_a_certificate_for_another_host_is_refused_unless_only_the_ca_counts(sql
 def test_a_ca_file_that_is_not_there_is_named(sql_server: SQLServer) -> None:
     with pytest.raises(InterfaceError, match=r"cannot use the CA file /nowhere\.pem: No such file"):
         with_connection(sql_server.url() + "?ca=/nowhere.pem", Connection.ping)
+
+
+def test_a_certificate_of_ones_own_is_shown(sql_server: SQLServer) -> None:
+    user = create_user(sql_server, "pw")
+    sql_server.sql(f"ALTER USER {user}@'%' REQUIRE X509")
+    url = sql_server.url(user=user, password="pw")
+    own = sql_server.certificates
+    for mode in ("preferred", "verify-identity&ca=" + str(own.authority)):
+        assert cipher(f"{url}?tls={mode}&cert={own.certificate}&key={own.key}")
+        with pytest.raises(OperationalError, match="Access denied"):
+            with_connection(f"{url}?tls={mode}", Connection.ping)
+
+
+def test_a_certificate_of_ones_own_that_cannot_be_used_is_named(sql_server: SQLServer, tmp_path: Path) -> None:
+    own = sql_server.certificates
+    with pytest.raises(InterfaceError, match=r"cannot use the certificate /nowhere\.pem: No such file"):
+        with_connection(sql_server.url() + "?cert=/nowhere.pem", Connection.ping)
+    with pytest.raises(InterfaceError, match=f"cannot use the certificate {own.authority}"):
+        with_connection(sql_server.url() + f"?cert={own.authority}&key={own.key}", Connection.ping)
+    locked = tmp_path / "locked.pem"
+    secret = serialization.BestAvailableEncryption(b"secret")
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    locked.write_bytes(key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, secret))
+    with pytest.raises(InterfaceError, match="its key is encrypted"):
+        with_connection(sql_server.url() + f"?cert={own.certificate}&key={locked}", Connection.ping)
 
 
 def test_long_values_pass_through_tls(sql_server: SQLServer) -> None:

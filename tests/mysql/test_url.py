@@ -99,6 +99,8 @@ def test_the_servers_rsa_key_is_trusted_only_when_that_is_asked_for() -> None:
         ("mysql://db1/?tls=required&tls=disabled", "twice"),
         ("mysql://db1/?tls", "name=value"),
         ("mysql://db1/?allow-public-key-retrieval=yes", "neither true nor false"),
+        ("mysql://db1/?key=/k.pem", "cert is not"),
+        ("mysql://db1/?tls=disabled&cert=/c.pem", "no meaning"),
     ],
 )
 def test_a_url_that_says_something_else_is_refused(url: str, reason: str) -> None:
