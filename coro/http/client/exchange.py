@@ -203,7 +203,7 @@ class Exchange:
             with move_on_after(seconds) as scope:
                 try:
                     yield from socket.send_all(memoryview(data)[start : start + SEND_SIZE])
-                except (OSError, ClosedError) as error:  # the latter: the response was of no use
+                except OSError as error:
                     raise self._named(lost(error)) from None
             if scope.cancelled_caught:
                 raise timed_out(self._request, seconds, SENDING)
@@ -292,6 +292,6 @@ class Exchange:
         return type(error)(text)
 
 
-def lost(error: OSError | ClosedError) -> ConnectionLost:
-    reason = None if isinstance(error, ClosedError | ssl.SSLError) else error.strerror
+def lost(error: OSError) -> ConnectionLost:
+    reason = None if isinstance(error, ssl.SSLError) else error.strerror
     return ConnectionLost(f"the connection was lost: {reason or error}")
