@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
+from coro import ClosedError
 from coro.redis.commands import Commands, Key
 from coro.redis.commands.base import Convert, S
 from coro.redis.connection import Connection
-from coro.redis.errors import ReplyError, TransactionAbortedError, WatchError
+from coro.redis.errors import RedisConnectionError, ReplyError, TransactionAbortedError, WatchError
 from coro.redis.pipeline import Queued, first_error
 from coro.redis.pool import ConnectionPool
 from coro.redis.replies import result
@@ -128,7 +130,8 @@ def _attempt(
         yield from body(transaction)
     except Exception:
         if connection.in_step:
-            yield from pool.exchange(connection, [(b"UNWATCH",)])
+            with suppress(RedisConnectionError, ClosedError):  # it is closed then, and watches nothing
+                yield from pool.exchange(connection, [(b"UNWATCH",)])
         raise
     queue = transaction.queue or []
     if not queue:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from itertools import count
 
+import pytest
+
 import coro
 from coro import Coro, TaskGroup
 from coro.redis import Gap, LoadingError, Redis, RedisConnectionError
@@ -14,6 +16,7 @@ from tests.redis.fake import settle
 from tests.services import RedisServer
 
 KEYS = ["a", "b", "c"]
+LOGIN = 200  # bytes of replies, about
 
 
 def get_each(redis: Redis) -> Coro[list[bytes | None]]:
@@ -60,6 +63,59 @@ def test_connection_cut_at_any_byte_of_the_replies(redis_server: RedisServer) ->
         assert answered == expected[: len(answered)]  # in order, and each its own
         seen.add(len(answered))
     assert seen == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("kind", ["pipeline", "blpop"])
+def test_pipeline_or_blocking_command_cut_at_any_byte(redis_server: RedisServer, kind: str) -> None:
+    """It fails, or has its own result; what comes after it is right; nothing is sent twice."""
+
+    def ask(redis: Redis, number: int) -> Coro[object]:
+        if kind == "blpop":
+            return redis.blpop(f"queue {number}", 1)
+        pipeline = redis.pipeline(transaction=False)
+        pipeline.rpop(f"queue {number}")
+        pipeline.echo(number)
+        pipeline.rpush("done", number)
+        return pipeline.execute()
+
+    def own(number: int, outcome: object) -> bool:
+        if kind == "blpop":
+            return outcome == (b"queue %d" % number, b"of %d" % number)
+        return isinstance(outcome, list) and outcome[:2] == [b"of %d" % number, b"%d" % number]
+
+    def cut(proxy: Proxy, position: int | None) -> Coro[tuple[bool, int]]:
+        yield from to.mset({"a": 1})
+        for number in 1, 2:
+            yield from to.rpush(f"queue {number}", f"of {number}")
+        redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")
+        proxy.cut_after = position
+        try:
+            first = own(1, (yield from ask(redis, 1)))
+            assert first
+        except RedisConnectionError:
+            first = False
+        proxy.cut_after = None
+        length = len(proxy.replies)
+        yield from settle()
+        while True:
+            try:
+                assert own(2, (yield from ask(redis, 2)))
+                break
+            except RedisConnectionError as error:  # in the pause after a login that was cut
+                assert not error.sent
+                yield from coro.sleep(0.01)
+        assert proxy.requests.count(b"queue 1") <= 1
+        redis.close()
+        yield from to.delete("queue 1", "queue 2")
+        return first, length
+
+    to = Redis.from_url(redis_server.url())
+    _, total = coro.run(through_proxy(redis_server.port, lambda proxy: cut(proxy, None)))
+    outcomes = {
+        coro.run(through_proxy(redis_server.port, partial(cut, position=position)))[0]
+        for position in [*range(0, LOGIN, 20), *range(LOGIN, total + 10)]
+    }
+    assert outcomes == {True, False}
 
 
 def test_connection_cut_while_large_values_are_sent(redis_server: RedisServer) -> None:

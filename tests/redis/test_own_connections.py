@@ -336,6 +336,22 @@ def test_error_in_a_transaction_leaves_no_key_watched(database: str) -> None:
     coro.run(main())
 
 
+def test_error_of_a_body_is_raised_also_when_the_connection_is_lost_meanwhile(redis_server: RedisServer) -> None:
+    def body(proxy: Proxy) -> Coro[None]:
+        redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")
+
+        def failing(transaction: Transaction) -> Coro[None]:
+            yield from transaction.get("a")
+            proxy.cut()
+            raise KeyError("ours")
+
+        with pytest.raises(KeyError, match="ours"):
+            yield from redis.transaction(failing, "a")
+        assert repr(redis.pool) == f"{ALL_IS_BACK}, 0 idle"
+
+    coro.run(through_proxy(redis_server.port, body))
+
+
 def test_result_of_a_command_in_a_transaction(database: str) -> None:
     redis = Redis.from_url(database, decode=True)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from coro.redis import Redis
 from coro.redis.url import Settings, parse_url
 
 
@@ -87,6 +91,22 @@ def test_address_for_people(url: str, address: str) -> None:
     assert parse_url(url).address == address
 
 
-def test_at_least_one_command_must_be_allowed_under_way() -> None:
-    with pytest.raises(ValueError, match="max_unanswered"):
-        Settings(max_unanswered=0)
+@pytest.mark.parametrize("name", ["max_unanswered", "max_connections"])
+def test_at_least_one_command_and_connection_must_be_allowed(name: Any) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+        replace(Settings(), **{name: 0})
+
+
+@pytest.mark.parametrize("name", ["two words", "ä", "line\nbreak"])
+def test_name_of_a_client_has_no_special_characters(name: str) -> None:
+    with pytest.raises(ValueError, match="a client's name has no spaces or special characters"):
+        Settings(client_name=name)
+
+
+def test_options_go_before_what_the_url_says() -> None:
+    redis = Redis.from_url("redis://db1?timeout=1&name=of-url", timeout=2, max_connections=3, health_check_interval=4)
+    settings = redis.settings
+    assert (settings.timeout, settings.max_connections, settings.health_check_interval) == (2, 3, 4)
+    assert settings.client_name == "of-url"
+    with pytest.raises(ValueError, match="health_check_interval must be a number of seconds above 0"):
+        Redis.from_url("redis://db1", health_check_interval=0)
