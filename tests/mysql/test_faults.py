@@ -2,57 +2,126 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 import coro
 from coro import Coro
-from coro.mysql import Connection, Error, connect
+from coro.mysql import Connection, Error, RowStream, connect
 from tests.mysql.sessions import create_user
 from tests.proxy import Proxy, through_proxy
 from tests.services import SQLServer
 
-ROWS = [(0, ""), (1, "one"), (2, "x" * 260), (3, "three")]
+ROWS = [(0, ""), (1, "one"), (2, "x" * 260)]
+SELECT = "SELECT 0 AS a, '' AS b UNION ALL SELECT 1, 'one' UNION ALL SELECT 2, REPEAT('x', 260)"
+FROM = f"SELECT * FROM ({SELECT}) AS t WHERE a >= ?"
 
 
-def everything(url: str) -> Coro[Connection]:
-    """Logs in and asks in every way; each answer that comes is right."""
-    connection = yield from connect(url)
-    assert (yield from connection.fetch_all("SELECT a, b FROM t ORDER BY a")) == ROWS
-    for number in range(2):  # prepared at first, known the second time
-        assert (yield from connection.fetch_all("SELECT a, b FROM t WHERE a >= ? ORDER BY a", number)) == ROWS[number:]
-    with (yield from connection.stream("SELECT a, b FROM t ORDER BY a")) as stream:
-        found = []
-        while rows := (yield from stream.read()):
-            found += rows
-        assert found == ROWS
-    with (yield from connection.cursor("SELECT a, b FROM t ORDER BY a", fetch_size=3)) as stream:
-        assert (yield from stream.read()) + (yield from stream.read()) == ROWS
+def log_in(connection: Connection) -> Coro[None]:
+    yield from coro.checkpoint()
+
+
+def query(connection: Connection) -> Coro[None]:
+    assert (yield from connection.fetch_all(SELECT)) == ROWS
+
+
+def prepare_and_execute(connection: Connection) -> Coro[None]:
+    assert (yield from connection.fetch_all(FROM, 1)) == ROWS[1:]
+
+
+def read_all(stream: RowStream) -> Coro[list[Any]]:
+    found = []
+    while rows := (yield from stream.read()):
+        found += rows
+    return found
+
+
+def read_piece_by_piece(connection: Connection) -> Coro[None]:
+    with (yield from connection.stream(SELECT)) as stream:
+        assert (yield from read_all(stream)) == ROWS
+
+
+def read_by_cursor(connection: Connection) -> Coro[None]:
+    with (yield from connection.cursor(FROM, 0, fetch_size=2)) as stream:
+        assert (yield from read_all(stream)) == ROWS
+
+
+def call(connection: Connection) -> Coro[None]:
     assert [result.rows for result in (yield from connection.results("CALL p(?)", 1))] == [[(1,)], [(2,)], []]
+
+
+def reset_and_ping(connection: Connection) -> Coro[None]:
     yield from connection.reset()
     yield from connection.ping()
-    return connection
 
 
-@pytest.mark.parametrize("query", ["tls=disabled", "tls=disabled&compress=zlib"])
-def test_cut_at_every_byte_of_the_servers_answers(mariadb: SQLServer, query: str) -> None:
-    user = create_user(mariadb, "secret", "VIA ed25519 USING PASSWORD('secret')")  # the plugin is switched to
+def change_user(connection: Connection) -> Coro[None]:
+    yield from connection.change_user("root")
+
+
+STEPS: list[tuple[Callable[[Connection], Coro[None]], Callable[[Connection], Coro[None]]]] = [
+    (log_in, query),
+    (log_in, prepare_and_execute),
+    (prepare_and_execute, prepare_and_execute),  # the statement, and the columns of its rows, are known by now
+    (log_in, read_piece_by_piece),
+    (log_in, read_by_cursor),
+    (log_in, call),
+    (log_in, reset_and_ping),
+    (log_in, change_user),
+]
+
+
+@pytest.mark.parametrize("options", ["tls=disabled", "tls=disabled&compress=zlib"])
+@pytest.mark.parametrize(("before", "step"), STEPS, ids=lambda step: step.__name__)
+def test_an_answer_is_cut_at_every_byte(
+    mariadb: SQLServer,
+    before: Callable[[Connection], Coro[None]],
+    step: Callable[[Connection], Coro[None]],
+    options: str,
+) -> None:
     with mariadb.database() as name:
-        mariadb.sql(f"GRANT ALL ON {name}.* TO {user}@'%'")
-        mariadb.sql(f"CREATE TABLE {name}.t (a INT PRIMARY KEY, b TEXT)")
-        mariadb.sql(f"INSERT INTO {name}.t VALUES " + ", ".join(map(str, ROWS)))
         mariadb.sql(f"CREATE PROCEDURE {name}.p(n INT) BEGIN SELECT n; SELECT n + 1; END")
 
         def through(proxy: Proxy) -> Coro[int]:
-            url = f"mysql://{user}:secret@127.0.0.1:{proxy.port}/{name}?{query}"
-            connection = yield from everything(url)
-            connection.close()
-            size = len(proxy.replies)
-            for cut in range(size):
+            url = f"mysql://root@127.0.0.1:{proxy.port}/{name}?{options}"
+            cut = 0
+            while True:
+                connection = yield from connect(url)
+                yield from before(connection)
+                proxy.cut_after = len(proxy.replies) + cut
+                try:
+                    with coro.timeout(60):
+                        yield from step(connection)
+                except Error as error:
+                    assert (error.code, connection.closed) == (2013, True), f"cut at byte {cut}: {error}"
+                else:  # all of the answer had come
+                    connection.close()
+                    return cut
+                cut += 1
                 proxy.replies, proxy.requests = b"", b""
-                proxy.cut_after = cut
-                with coro.timeout(60), pytest.raises(Error) as caught:
-                    yield from everything(url)
-                assert caught.value.code == 2013, f"cut at byte {cut} of {size}"
-            return size
 
-        assert coro.run(through_proxy(mariadb.port, through)) > 1000
+        assert coro.run(through_proxy(mariadb.port, through)) > 10
+
+
+@pytest.mark.parametrize(
+    ("options", "step", "codes"),
+    [("tls=disabled", 1, {2013}), ("tls=required", 23, {2013, 2026})],  # 2026 where TLS was being agreed on
+)
+def test_a_login_is_cut_at_every_byte(mariadb: SQLServer, options: str, step: int, codes: set[int]) -> None:
+    user = create_user(mariadb, "secret", "VIA ed25519 USING PASSWORD('secret')")  # the plugin is switched to
+
+    def through(proxy: Proxy) -> Coro[None]:
+        url = f"mysql://{user}:secret@127.0.0.1:{proxy.port}/?{options}"
+        connection = yield from connect(url)
+        size = len(proxy.replies)
+        connection.close()
+        for cut in range(0, size - 10, step):
+            proxy.replies = b""
+            proxy.cut_after = cut
+            with coro.timeout(60), pytest.raises(Error) as caught:
+                yield from connect(url)
+            assert caught.value.code in codes, f"cut at byte {cut} of {size}: {caught.value}"
+
+    coro.run(through_proxy(mariadb.port, through))

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from coro.mysql import Connection, OperationalError, ProtocolError
 from coro.mysql import constants as c
 from coro.mysql.ed25519 import sign
-from coro.mysql.handshake import Tls
+from coro.mysql.handshake import Tls, login
+from coro.mysql.packets import Framer
 from tests.mysql.sessions import create_user, with_connection
 from tests.mysql.test_handshake import NATIVE, PEM, SHA2, WHO, Response, conversation, unmasked
-from tests.mysql.wire import NONCE, auth_switch, err, greeting, ok
+from tests.mysql.wire import AUTOCOMMIT, NONCE, auth_switch, err, every_way, greeting, ok, packet, play
 from tests.services import MariaDB11Server, MySQL9Server, SQLServer
 
 PASSWORD = "a password of more than twenty bytes"
@@ -105,6 +106,29 @@ def test_a_plugin_that_has_answered_has_nothing_more_to_say(plugin: str) -> None
     nonce = LONG_NONCE if plugin == "client_ed25519" else NONCE
     with pytest.raises(ProtocolError, match="more data after"):
         conversation(who, greeting(), auth_switch(plugin, nonce), b"\x01more")
+
+
+@pytest.mark.parametrize(
+    ("plugin", "challenge", "more"),
+    [
+        ("mysql_native_password", NONCE, []),
+        ("caching_sha2_password", NONCE, [b"\x01\x04", b"\x01" + PEM]),
+        ("sha256_password", NONCE, [b"\x01" + PEM]),
+        ("mysql_clear_password", NONCE, []),
+        ("client_ed25519", LONG_NONCE, []),
+        ("parsec", LONG_NONCE, [b"\x01P\0" + bytes(18)]),
+    ],
+)
+def test_a_login_is_the_same_however_its_bytes_come(plugin: str, challenge: bytes, more: list[bytes]) -> None:
+    who = replace(WHO, allow_public_key_retrieval=True, allow_cleartext=True)
+    said = [greeting(), auth_switch(plugin, challenge), *more, ok()]
+    data = b"".join(packet(payload, 2 * number) for number, payload in enumerate(said))
+    for pieces in every_way(data):
+        framer = Framer()
+        session, sent = play(login(framer, who), framer, [*pieces[:-1], pieces[-1] + b"more"])
+        assert len(sent) == len(said) - 1
+        assert session.status == AUTOCOMMIT
+        assert framer.unread == len(b"more")
 
 
 SHA256 = auth_switch("sha256_password")
