@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 import coro
 from coro import check, undriven
 from coro.debug import client
+from coro.debug import top as top_command
 from coro.debug.attach import AttachError, attachable
 from coro.debug.tools import Tools
 from coro.supervisor import supervise, until_orphaned
@@ -38,6 +39,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 TRUE = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 PS = "Show every task of a running program as a tree: what it waits for, and where. Without PID, list the programs."
+TOP = "A table of a running program, each second: its task functions, what they cost and what they wait for."
 
 
 class CommandError(coro.CoroError):
@@ -105,11 +107,15 @@ def _command_line(arguments: Sequence[str]) -> int:
     ps = commands.add_parser("ps", help="show the tasks of a running program", description=PS)
     ps.add_argument("pid", type=_positive, nargs="?", metavar="PID", help="a process (default: list those there are)")
     ps.add_argument("--json", action="store_true", help="as JSON")
+    top = commands.add_parser("top", help="watch a running program", description=TOP)
+    top.add_argument("pid", type=_positive, metavar="PID", help="a process")
     options = parser.parse_args(arguments)
     if options.command == "check":
         return check.main(options.paths)
     if options.command == "ps":
         return client.show_processes() if options.pid is None else client.show_tree(options.pid, options.json)
+    if options.command == "top":
+        return top_command.watch(options.pid)
     undriven.install()
     faulthandler.register(signal.SIGQUIT, chain=True)  # Ctrl-\ says where a program hangs, whatever hangs, and ends it
     return _run(_load(options.target, run), f"coro run {options.target}", options)

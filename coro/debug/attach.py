@@ -238,7 +238,24 @@ def _tell_tree(desk: _Desk, stream: IO[str], question: dict[str, Any]) -> None:
     print(json.dumps(answer), file=stream)
 
 
-QUESTIONS: dict[str, Callable[[_Desk, IO[str], dict[str, Any]], None]] = {"tree": _tell_tree}
+def _tell_numbers(desk: _Desk, stream: IO[str], question: dict[str, Any]) -> None:
+    """What `coro top` shows, again and again until the client has gone."""
+    from coro.debug.monitor import Monitor  # loaded only when somebody asks
+
+    try:
+        monitor = desk.in_loop(Monitor)
+        desk.in_loop(lambda loop: monitor.start())
+        try:
+            while True:
+                time.sleep(question["interval"])
+                print(json.dumps(desk.in_loop(lambda loop: monitor.look())), file=stream, flush=True)
+        finally:
+            desk.in_loop(lambda loop: monitor.stop())
+    except AttachError as error:
+        print(json.dumps({"error": str(error)}), file=stream)
+
+
+QUESTIONS: dict[str, Callable[[_Desk, IO[str], dict[str, Any]], None]] = {"tree": _tell_tree, "numbers": _tell_numbers}
 
 
 def peer_uid(connection: socket.socket) -> int:

@@ -36,26 +36,29 @@ def show_processes() -> int:
 
 def show_tree(pid: int, as_json: bool) -> int:
     """`coro ps PID`: its task tree."""
-    if workers := _workers(pid):
-        raise AttachError(_supervises(pid, workers))
+    check_runs_tasks(pid)
     with attached(pid) as stream:
-        sys.stdout.write(ask(stream, pid, {"ask": "tree", "json": as_json})["text"])
+        send(stream, {"ask": "tree", "json": as_json})
+        text = answer(stream, pid)["text"]
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # who reads it has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
-def _workers(pid: int) -> list[Marker]:
-    return sorted((marker for marker in markers() if marker.supervisor == pid), key=lambda marker: marker.worker)
+def check_runs_tasks(pid: int) -> None:
+    """`AttachError`, with the workers' numbers, for a supervisor."""
+    workers = sorted((marker for marker in markers() if marker.supervisor == pid), key=lambda marker: marker.worker)
+    if workers:
+        pids = ", ".join(str(marker.pid) for marker in workers)
+        raise AttachError(f"process {pid} runs no tasks, it supervises workers. Ask one of them: {pids}")
 
 
-def _supervises(pid: int, workers: list[Marker]) -> str:
-    pids = ", ".join(str(marker.pid) for marker in workers)
-    return f"process {pid} runs no tasks, it supervises workers. Ask one of them: {pids}"
-
-
-def ask(stream: IO[str], pid: int, question: dict[str, Any]) -> dict[str, Any]:
-    """The answer to one question. `AttachError`."""
+def send(stream: IO[str], question: dict[str, Any]) -> None:
+    """Put a question."""
     print(json.dumps(question), file=stream, flush=True)
-    return answer(stream, pid)
 
 
 def answer(stream: IO[str], pid: int) -> dict[str, Any]:

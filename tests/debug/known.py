@@ -130,6 +130,26 @@ def blocks_often() -> Coro[None]:
         yield from coro.checkpoint()
 
 
+def spins() -> Coro[None]:
+    while True:
+        sum(range(1000))
+        yield from coro.checkpoint()
+
+
+def sleeps() -> Coro[None]:
+    yield from coro.sleep(1000)
+
+
+def busy() -> Coro[None]:
+    def body(group: TaskGroup) -> Coro[None]:
+        group.spawn(spins())
+        for _ in range(100):
+            group.spawn(sleeps())
+        yield from settled()
+
+    yield from coro.task_group(body)
+
+
 def forgotten(number: int) -> Coro[None]:
     yield from coro.sleep_forever()  # line: forgotten
 
