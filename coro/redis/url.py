@@ -3,6 +3,8 @@
     redis://[USER[:PASSWORD]@]HOST[:PORT][/DATABASE]     TCP; port 6379 and database 0 unless told otherwise
     rediss://...                                         the same over TLS, the certificate always verified
     unix://[USER[:PASSWORD]@]/PATH[?db=DATABASE]         a Unix socket
+    redis://[...@]HOST[:PORT],HOST[:PORT]...             several nodes of a cluster, to which one logs in alike
+    redis+sentinel://[...@]HOST[:PORT],.../NAME[/DATABASE]    a master, by its name and the sentinels that watch it
 
 Options follow a `?`: `db`, `name` (the client's, shown by CLIENT LIST), `timeout` and `connect_timeout` (seconds), and
 for rediss `ca`, the path of a file of certificate authorities to trust in place of the system's. In user names,
