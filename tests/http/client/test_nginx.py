@@ -137,12 +137,16 @@ def test_unix_socket(nginx: NginxServer) -> Coro[None]:
         assert response.text == "GET /echo?a y"
 
 
-def test_server_that_closes_kept_connections_is_no_trouble(own_nginx: Callable[..., NginxServer]) -> Coro[None]:
+@pytest.mark.parametrize("tls", [False, True])
+def test_server_that_closes_kept_connections_is_no_trouble(
+    own_nginx: Callable[..., NginxServer], tls: bool
+) -> Coro[None]:
     server = own_nginx(3)
-    with Client() as client:
+    trust = ssl.create_default_context(cafile=server.certificates.authority)
+    with Client(tls=trust) as client:
         seen = []
         for _ in range(10):
-            seen.append((yield from client.post(server.url("/echo"), body=b"x")).status)
+            seen.append((yield from client.post(server.url("/echo", tls=tls), body=b"x")).status)
         assert seen == [200] * 10
         server.restart()
-        assert (yield from client.post(server.url("/echo"), body=b"x")).status == 200
+        assert (yield from client.post(server.url("/echo", tls=tls), body=b"x")).status == 200
