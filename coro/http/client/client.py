@@ -148,11 +148,10 @@ class Client:
         fresh = False
         while True:
             exchange = yield from self._begin(request, deadline, fresh)
-
             try:
                 return (yield from exchange.run(length, partial(self._handle, request, exchange, use, follow)))
-            except ConnectionLost:
-                if not exchange.repeatable:
+            except ConnectionLost as error:
+                if not exchange.may_repeat(error):
                     raise
                 fresh = True
             finally:

@@ -77,8 +77,8 @@ class Exchange:
     """Made with the pool's permission and a connection, both of which it gives back: in `end`, at the latest."""
 
     __slots__ = (
-        "_answered", "_complete", "_connection", "_deadline", "_ended", "_limits", "_may_send", "_pool", "_request",
-        "_sending", "_sent", "_unsent",
+        "_answered", "_complete", "_connection", "_deadline", "_ended", "_failure", "_limits", "_may_send", "_pool",
+        "_request", "_sending", "_sent", "_unsent",
     )  # fmt: skip
 
     def __init__(self, pool: Pool, connection: Connection, request: Outgoing, deadline: Deadline) -> None:
@@ -91,18 +91,18 @@ class Exchange:
         self._answered = False  # has any byte come?
         self._complete = False  # was the response read to its end?
         self._ended = False
+        self._failure: ClientError | None = None  # the last one of this exchange, and not of one that its caller made
         self._sending: Task[None] | None = None  # what is still being sent, by whom
         self._may_send: Event | None = None  # if the body is held back: may it be sent now?
         self._unsent: int | None = 0  # bytes of the body still to be written, if their number was told
 
-    @property
-    def repeatable(self) -> bool:
-        """After `ConnectionLost`: may the request be sent once more, on another connection?
+    def may_repeat(self, error: ConnectionLost) -> bool:
+        """May the request be sent once more, on another connection, after this error?
 
-        Only if this one was a kept one, which its server may close at any time; and if no byte has left, or doing it
-        twice is the same as once and nothing was answered (RFC 9112, section 9.3.1).
+        Only if this connection was a kept one, which its server may close at any time; and if no byte has left, or
+        doing it twice is the same as once and nothing was answered (RFC 9112, section 9.3.1).
         """
-        if not self._connection.requests or self._answered:
+        if error is not self._failure or not self._connection.requests or self._answered:
             return False
         return not self._sent or (self._request.idempotent and self._request.repeatable)
 
@@ -180,8 +180,10 @@ class Exchange:
                 if self._unsent is None:
                     yield from self._send(b"0\r\n\r\n")
             self._sending = None
-        except ConnectionLost:
-            pass  # whoever waits for the response will see it, after what the server had to say before
+        except ConnectionLost as error:
+            if error is not self._failure:
+                raise  # of a request that the body is made of
+            # Whoever waits for the response will see it, after what the server had to say before.
         if self._deadline.phase is not CALLER:
             self._deadline.begin(self._deadline.phase, self._limits.read_time)  # from now on, it is the server's turn
 
@@ -285,11 +287,13 @@ class Exchange:
             self._connection.parser.feed_eof()
 
     def _named(self, error: E) -> E:
-        """The error, with the name of the request."""
+        """This exchange's error, with the name of the request."""
         text = f"{self._request!r}: {error}"
         if isinstance(error, ConnectionLost) and not self._request.idempotent:
             text += "; it may have been carried out" if self._sent else "; it was not sent"
-        return type(error)(text)
+        named = type(error)(text)
+        self._failure = named
+        return named
 
 
 def lost(error: OSError) -> ConnectionLost:

@@ -193,6 +193,33 @@ def test_connection_is_closed_when_the_answer_is_whole_but_the_request_is_not(ne
     assert network.open == [False]
 
 
+def test_body_that_is_made_of_another_response_fails_with_that(network: Network) -> Coro[None]:
+    """Its lost connection is not taken for that of the request that it is the body of."""
+    client = network.client
+
+    def handler(wire: Wire) -> Coro[None]:
+        yield from wire.head()
+        if wire.origin == "http://source":
+            yield from wire.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        else:
+            yield from wire.send(OK)
+            yield from wire.until_closed()
+
+    def copy(write: Write) -> Coro[None]:
+        def use(response: StreamedResponse) -> Coro[None]:
+            while data := (yield from response.read()):
+                yield from write(data)
+
+        yield from client.stream("GET", "http://source/", use)
+
+    network.serve(handler)
+    yield from client.get("http://target/")
+    with pytest.raises(ConnectionLost, match="GET http://source: the server closed the connection 7 bytes before"):
+        yield from client.put("http://target/", body=StreamBody(copy, repeatable=True))
+    assert len(network.wires) == 2
+    assert network.open == [False, False]
+
+
 # --- Expect: 100-continue ----------------------------------------------------------------------
 
 
