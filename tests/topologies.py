@@ -229,28 +229,42 @@ class Sentinel(RedisServer):
         return [
             "bind 127.0.0.1",
             f"port {self.port}",
+            *self._tls(),
             f"unixsocket {self.socket}",
             f"dir {self.directory}",
             f"sentinel myid {self.identity}",
             *([f"requirepass {self.group.sentinel_password}"] if self.group.sentinel_password else []),
         ]
 
+    def _tls(self) -> list[str]:
+        if not self.group.tls:
+            return []
+        return [
+            f"tls-port {self.tls_port}",
+            f"tls-ca-cert-file {self.certificates.authority}",
+            f"tls-cert-file {self.certificates.certificate}",
+            f"tls-key-file {self.certificates.key}",
+            "tls-auth-clients no",
+            "tls-replication yes",
+        ]
+
     def _watched(self) -> list[str]:
         group, name = self.group, self.group.name
         return [
-            f"sentinel monitor {name} 127.0.0.1 {group.servers[0].port} 2",
+            f"sentinel monitor {name} 127.0.0.1 {group.port_of(group.servers[0])} 2",
             f"sentinel down-after-milliseconds {name} {HASTY}",
             f"sentinel failover-timeout {name} 1000",
             *([f"sentinel auth-pass {name} {group.password}"] if group.password else []),
-            *(f"sentinel known-replica {name} 127.0.0.1 {server.port}" for server in group.servers[1:]),
+            *(f"sentinel known-replica {name} 127.0.0.1 {group.port_of(server)}" for server in group.servers[1:]),
         ]
 
 
 class SentinelTrio:
     """A master with two replicas, and the three sentinels that watch it."""
 
-    def __init__(self, name: str = "mymaster", *, password: str = "", sentinel_password: str = "") -> None:
-        self.name = name
+    def __init__(self, *, password: str = "", sentinel_password: str = "", tls: bool = False) -> None:
+        self.name = "mymaster"
+        self.tls = tls  # is all that one says to another secured?
         self.password = password
         self.sentinel_password = sentinel_password
         self.servers: list[RedisServer] = []
@@ -261,8 +275,10 @@ class SentinelTrio:
         with ExitStack() as stack:
             for _ in range(3):
                 options = ["--repl-diskless-sync-delay", "0", "--masterauth", self.password]
+                if self.tls:
+                    options += ["--tls-replication", "yes"]
                 if self.servers:
-                    options += ["--replicaof", f"127.0.0.1 {self.servers[0].port}"]
+                    options += ["--replicaof", f"127.0.0.1 {self.port_of(self.servers[0])}"]
                 server = RedisServer(*options, password=self.password)
                 self.servers.append(stack.enter_context(server))
             until(lambda: all(map(_is_in_step, self.servers)), "the replicas follow the master")
@@ -288,7 +304,7 @@ class SentinelTrio:
         known = (told[b"flags"], told[b"num-other-sentinels"], len(up), int(told[b"port"]))
         # Of their links to the master a sentinel learns every ten seconds: one that it takes for whole will do.
         linked = any(replica[b"master-link-status"] == b"ok" for replica in up)
-        return linked and known == (b"master", b"2", 2, self.master().port)
+        return linked and known == (b"master", b"2", 2, self.port_of(self.master()))
 
     @property
     def running(self) -> list[RedisServer]:
@@ -307,14 +323,19 @@ class SentinelTrio:
         for server in self.servers:
             if not server.is_running:
                 server.start()
-            if server.port != int(port) and server.command("ROLE")[0] == b"master":
+            if self.port_of(server) != int(port) and server.command("ROLE")[0] == b"master":
                 server.command("REPLICAOF", "127.0.0.1", int(port))
         self.settle()
         until(lambda: all(map(_is_in_step, self.servers)), "the replicas follow the master")
 
+    def port_of(self, server: RedisServer) -> int:
+        """The port at which others find a server or a sentinel."""
+        return server.tls_port if self.tls else server.port
+
     @property
     def url(self) -> str:
-        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        hosts = ",".join(f"127.0.0.1:{self.port_of(sentinel)}" for sentinel in self.sentinels)
         login = f":{self.password}@" if self.password else ""
-        own = f"?sentinel_password={self.sentinel_password}" if self.sentinel_password else ""
-        return f"redis+sentinel://{login}{hosts}/{self.name}{own}"
+        own = [f"sentinel_password={self.sentinel_password}"] if self.sentinel_password else []
+        own += [f"ca={self.servers[0].certificates.authority}"] if self.tls else []
+        return f"redis{'s' * self.tls}+sentinel://{login}{hosts}/{self.name}?{'&'.join(own)}"

@@ -302,6 +302,27 @@ def test_command_that_was_sent_is_not_sent_again_and_the_map_is_asked_for() -> N
     run(body, time.monotonic)
 
 
+def test_command_declared_idempotent_is_sent_again_where_a_new_map_says() -> None:
+    def body(cluster: FakeCluster) -> Coro[None]:
+        del cluster.b.answers[b"GET"]
+        redis = cluster.client()
+
+        def use(group: TaskGroup) -> Coro[None]:
+            task = group.spawn(redis.execute("GET", B_KEY, idempotent=True))
+            while not gets(cluster.b):
+                yield from coro.checkpoint()
+            cluster.tell(low=[cluster.a.listener.port], high=[cluster.a.listener.port])
+            assert cluster.b.stream is not None
+            cluster.b.stream.write_eof()
+            cluster.b.listener.close()
+            assert (yield from task.join()) == b"value"
+            assert (gets(cluster.a), gets(cluster.b)) == (1, 1)
+
+        yield from coro.task_group(use)
+
+    run(body, time.monotonic)
+
+
 def test_pipeline_of_which_one_node_dies_has_the_results_of_the_others() -> None:
     def body(cluster: FakeCluster) -> Coro[None]:
         del cluster.b.answers[b"GET"]
@@ -492,7 +513,21 @@ def test_replica_that_cannot_serve_is_passed_over(answer: bytes | None) -> None:
 # --- Cancellation ------------------------------------------------------------------------------
 
 
-def test_caller_cancelled_at_any_step_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def one_command(redis: RedisCluster) -> Coro[Any]:
+    return redis.get(B_KEY)
+
+
+def pipeline(redis: RedisCluster) -> Coro[Any]:
+    commands = redis.pipeline(transaction=False)
+    for key in (A_KEY, B_KEY, A_KEY, B_KEY):
+        commands.get(key)
+    return commands.execute()
+
+
+@pytest.mark.parametrize("call", [one_command, pipeline])
+def test_caller_cancelled_at_any_step_leaves_nothing_behind(
+    call: Callable[[RedisCluster], Coro[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A command whose way is long: a node that is dead, a new map, a node that redirects, one that answers."""
     monkeypatch.setattr("coro.redis.nodes.PAUSE", 0.0)
 
@@ -504,7 +539,7 @@ def test_caller_cancelled_at_any_step_leaves_nothing_behind(monkeypatch: pytest.
         cluster.b.answers[b"GET"] = b"-ASK 3300 %s\r\n" % cluster.a.address.encode()
 
         def use(group: TaskGroup) -> Coro[bool]:
-            task = group.spawn(redis.get(B_KEY))
+            task = group.spawn(call(redis))
             for _ in range(turns):
                 yield from coro.checkpoint()
             task.cancel()

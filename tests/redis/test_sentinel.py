@@ -112,6 +112,16 @@ def test_password_that_is_wrong_for_sentinels_or_server(trio: SentinelTrio) -> N
         coro.run(Sentinel.from_url(trio.url.replace("s3cret", "wrong")).master().ping())
 
 
+def test_everything_is_secured_if_the_url_says_so() -> None:
+    with SentinelTrio(password="s3cret", sentinel_password="0ther", tls=True) as servers:
+        sentinel = Sentinel.from_url(servers.url)
+        assert coro.run(sentinel.master().set("key", "value"))
+        assert coro.run(sentinel.replica().role())[0] == b"slave"
+        untrusted = Sentinel.from_url(servers.url.partition("&ca=")[0])
+        with pytest.raises(RedisConnectionError, match=r"cannot be found: .*certificate"):
+            coro.run(untrusted.master().ping())
+
+
 # --- Failover ----------------------------------------------------------------------------------
 
 
