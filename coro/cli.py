@@ -22,7 +22,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 import coro
@@ -30,7 +30,7 @@ from coro import check, undriven
 from coro.debug import client
 from coro.debug import top as top_command
 from coro.debug.attach import AttachError, attachable
-from coro.debug.tools import Tools
+from coro.debug.tools import ToolError, Tools
 from coro.supervisor import supervise, until_orphaned
 
 FAILED = 1
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         return _command_line(sys.argv[1:] if arguments is None else arguments)
-    except (CommandError, AttachError) as error:
+    except (CommandError, AttachError, ToolError) as error:
         print(f"coro: {error}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
@@ -98,6 +98,7 @@ def _command_line(arguments: Sequence[str]) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a program", description="Run a generator function, or a service.")
     run.add_argument("--watchdog", type=_seconds, metavar="SECONDS", help="name what holds up the loop for longer")
+    run.add_argument("--trace", metavar="FILE", help="record the run for ui.perfetto.dev or chrome://tracing")
     run.add_argument("target", metavar="MODULE[:NAME]", help="what to run; NAME is `main` by default")
     rest = run.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the program")
     rest.required = False  # as it is in later Pythons; else a missing MODULE is reported with this one
@@ -122,7 +123,7 @@ def _command_line(arguments: Sequence[str]) -> int:
 
 
 def _run(program: Any, name: str, options: argparse.Namespace) -> int:
-    tools = Tools(watchdog=options.watchdog)
+    tools = Tools(watchdog=options.watchdog, trace=options.trace)
     if isinstance(program, Service):
         return _run_service(program, service_options(program, name, options.rest), name, tools)
     _Parser(prog=name, description=inspect.getdoc(program)).parse_args(options.rest)
@@ -222,7 +223,7 @@ def _run_service(service: Service, options: argparse.Namespace, name: str, tools
 
         def serve(number: int, lifeline: int) -> int:
             with attachable(name, supervisor=os.getppid(), worker=number):
-                work = tools.around(service.serve(options, listeners[number]))
+                work = replace(tools, worker=number).around(service.serve(options, listeners[number]))
                 return _exit_code(until_orphaned(work, lifeline))
 
         return supervise(prepare, serve, listeners)
@@ -256,7 +257,7 @@ def _exit_code(work: coro.Coro[None]) -> int:
     try:
         coro.run(work)
         return 0
-    except CommandError as error:
+    except (CommandError, ToolError) as error:
         print(f"coro: {error}", file=sys.stderr)
         return FAILED
     except (KeyboardInterrupt, coro.TaskCancelled):

@@ -25,10 +25,8 @@ BY_MODULE = (("mysql/", "MySQL"), ("redis/", "Redis"), ("http/client/", "HTTP se
 _of_code: dict[CodeType, str] = {}
 
 
-def kind_of(task: Task[Any], request: Request | None) -> str:
+def kind_of(task: Task[Any], request: Request) -> str:
     """The kind of what a task waits for now."""
-    if request is None:
-        return "its turn"
     kind = getattr(request, "kind", None) or BY_TYPE.get(type(request))
     if kind is not None:
         return str(kind)

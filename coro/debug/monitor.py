@@ -17,7 +17,7 @@ from coro.debug.kinds import kind_of
 from coro.debug.steps import Steps, Wait
 from coro.debug.tree import walk
 from coro.loop import Loop
-from coro.task import Task
+from coro.task import Request, Task
 
 MOST_SAMPLES = 10_000  # turns of which the length is kept, between two looks
 
@@ -46,12 +46,10 @@ class Monitor:
         self._count = 0
         self._longest_queue = 0
         self._since = perf_counter_ns()
-        self._cpu = time.process_time()
+        self._cpu, self._thread_cpu = time.process_time(), time.thread_time()
 
     def start(self) -> None:
         self._steps.observe(self)
-        for task, (request, _) in self._steps.waiting.items():
-            self._kinds[task] = kind_of(task, request)
 
     def stop(self) -> None:
         self._steps.ignore(self)
@@ -61,8 +59,9 @@ class Monitor:
         row.busy += end - begin
         row.waits += 1
         row.waited[self._kinds.pop(task, "its turn")] += begin - max(wait[1], self._since)
-        if not task.done:
-            self._kinds[task] = kind_of(task, task.request)
+
+    def waits(self, task: Task[Any], request: Request) -> None:
+        self._kinds[task] = kind_of(task, request)
 
     def turn(self, ready: int, begin: int, end: int) -> None:
         self._count += 1
@@ -84,11 +83,14 @@ class Monitor:
             self._row(task).waited[self._kinds.get(task, "its turn")] += now - max(since, self._since)
         counts = Counter(code_of(entry) for _, entry in walk(self._loop) if isinstance(entry, Task))
         seconds = max(1e-9, (now - self._since) / 1e9)
+        # Steps are measured by the clock on the wall, which is cheap: what other processes took of it is taken off.
+        busy = sum(row.busy for row in self._rows.values()) / 1e9
+        used = min(1.0, (time.thread_time() - self._thread_cpu) / busy) if busy else 1.0
         rows: list[dict[str, Any]] = [
             {
                 "function": code.co_qualname,
                 "tasks": counts[code],
-                "cpu": row.busy / 1e9 / seconds,
+                "cpu": row.busy / 1e9 * used / seconds,
                 "waits": row.waits / seconds,
                 "waited": {kind: time / 1e9 for kind, time in row.waited.most_common() if time > 0},
             }

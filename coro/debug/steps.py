@@ -23,6 +23,10 @@ class Observer(Protocol):
         """A task has made a step, after a wait; times are in nanoseconds of `perf_counter_ns`. Must not raise."""
         ...
 
+    def waits(self, task: Task[Any], request: Request) -> None:
+        """A task has come to wait."""
+        ...
+
     def turn(self, ready: int, begin: int, end: int) -> None:
         """The loop has stepped all tasks that were ready."""
         ...
@@ -35,6 +39,7 @@ class Steps:
         self.loop = loop
         self.waiting: dict[Task[Any], Wait] = {}  # of all tasks but the running one
         self._observers: tuple[Observer, ...] = ()
+        self._under_way: tuple[Task[Any], Wait, int] | None = None  # the step, and since when
 
     @classmethod
     def of(cls, loop: Loop) -> Steps:
@@ -48,36 +53,56 @@ class Steps:
             self.waiting = {entry: (entry.request, now) for _, entry in walk(self.loop) if isinstance(entry, Task)}
             self.loop._step_batch = self._step_batch  # type: ignore[method-assign]
         self._observers += (observer,)
+        for task, (request, _) in self.waiting.items():
+            if request is not None:
+                observer.waits(task, request)
+        if self.loop.current is not None:
+            task = self.loop.current
+            self.loop.post(lambda: self._catch_up(task))
+
+    def _catch_up(self, task: Task[Any]) -> None:
+        """The task that was running at `observe` has come to wait since, unseen."""
+        if task.request is not None and self.waiting.get(task, (task.request,))[0] is None:
+            self.waiting[task] = task.request, perf_counter_ns()
+            for observer in self._observers:
+                observer.waits(task, task.request)
 
     def ignore(self, observer: Observer) -> None:
+        """Report the step under way, if there is one, as far as it has come, and nothing after it."""
+        if self._under_way is not None:
+            observer.step(*self._under_way, perf_counter_ns(), self.loop.ready)
         self._observers = tuple(other for other in self._observers if other is not observer)
         if not self._observers:
             del self.loop._step_batch
             self.waiting = {}
 
     def _step_batch(self) -> None:
-        loop, waiting, observers = self.loop, self.waiting, self._observers
+        loop, waiting = self.loop, self.waiting
         original = type(loop)._step_batch
         batch, ready = loop.ready, []
         began = begin = perf_counter_ns()
         for task in batch:
-            woken = loop.ready = [task]
+            loop.ready = [task]
             wait = waiting.pop(task, None) or (None, begin)
+            self._under_way = task, wait, begin
             original(loop)
+            self._under_way = None
             woken = loop.ready
             end = perf_counter_ns()
+            request = task.request
             if not task.done:
-                waiting[task] = task.request, end
+                waiting[task] = request, end
             for other in woken:
-                known = waiting.get(other)
-                if known is None:
+                if other not in waiting:
                     waiting[other] = None, end  # it is new
-            for observer in observers:
+            for observer in self._observers:
                 observer.step(task, wait, begin, end, woken)
+                if request is not None:
+                    observer.waits(task, request)
             ready += woken
             begin = end
         loop.ready = ready
-        for observer in observers:
+        for observer in self._observers:
             observer.turn(len(batch), began, begin)
         batch.clear()  # the traceback of a task that failed leads to this frame: it must not lead on from here
-        task = wait = woken = known = other = None  # type: ignore[assignment]
+        task = wait = woken = other = request = None  # type: ignore[assignment]

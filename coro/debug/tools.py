@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from coro.errors import CoroError
 from coro.loop import Loop
 from coro.task import Coro, current_task
 
 T = TypeVar("T")
+
+
+class ToolError(CoroError):
+    """Why a tool cannot be switched on."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +24,16 @@ class Tools:
     """What was asked for on the command line."""
 
     watchdog: float | None = None  # seconds
+    trace: str | None = None  # a file
+    worker: int | None = None  # which of several processes this is
 
     def around(self, main: Coro[T]) -> Coro[T]:
         """`main`, with the tools on while it runs."""
         starts: list[Callable[[Loop, ExitStack], None]] = []
         if self.watchdog is not None:
             starts.append(self._watch)
+        if self.trace is not None:
+            starts.append(self._trace)
         return _with(starts, main) if starts else main
 
     def _watch(self, loop: Loop, stack: ExitStack) -> None:
@@ -33,6 +43,19 @@ class Tools:
         watchdog = Watchdog(loop, self.watchdog)
         watchdog.start()
         stack.callback(watchdog.stop)
+
+    def _trace(self, loop: Loop, stack: ExitStack) -> None:
+        from coro.debug.trace import Trace
+
+        assert self.trace is not None
+        stem, suffix = os.path.splitext(self.trace)
+        path = self.trace if self.worker is None else f"{stem}.{self.worker}{suffix}"
+        try:
+            trace = Trace(loop, path)
+        except OSError as error:
+            raise ToolError(f"cannot write the trace {path}: {error.strerror}") from None
+        trace.start()
+        stack.callback(trace.stop)
 
 
 def _with(starts: list[Callable[[Loop, ExitStack], None]], main: Coro[T]) -> Coro[T]:

@@ -150,6 +150,20 @@ def busy() -> Coro[None]:
     yield from coro.task_group(body)
 
 
+def hands_over() -> Coro[None]:
+    queue: coro.Queue[int] = coro.Queue()
+
+    def gets() -> Coro[None]:
+        yield from queue.get()
+
+    def puts() -> Coro[None]:
+        yield from coro.sleep(0.01)
+        yield from queue.put(1)
+
+    gets.__qualname__, puts.__qualname__ = "gets", "puts"
+    yield from coro.gather(gets(), puts())
+
+
 def forgotten(number: int) -> Coro[None]:
     yield from coro.sleep_forever()  # line: forgotten
 
