@@ -10,11 +10,10 @@ import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, TypedDict
-from urllib.parse import urlencode
 
 from coro.http.client.errors import InvalidURL, RedirectError
 from coro.http.client.parser import ResponseHead
-from coro.http.client.url import URL, Pairs, add_query, join, parse_url
+from coro.http.client.url import URL, Pairs, add_query, encode_pairs, join, parse_url
 from coro.http.message import FIELD_NAME, JSON
 from coro.task import Coro
 
@@ -91,7 +90,7 @@ class Outgoing:
         self.body = body
         self.expects = expects
         self.hops = hops  # redirects that led to it
-        self.names = {name.lower() for name, _ in fields} if fields else frozenset()
+        self.names = {field_name(name) for name, _ in fields} if fields else frozenset()
         # Who asks for codings, or for a range of one, gets what comes as it is.
         self.decodes = "accept-encoding" not in self.names and "range" not in self.names
 
@@ -155,7 +154,7 @@ def prepare(method: str, url: str, options: RequestOptions) -> Outgoing:
     if "params" in options:
         parsed = add_query(parsed, options["params"])
     fields = _check_fields(options.get("headers", ()))
-    names = {name.lower() for name, _ in fields}
+    names = {field_name(name) for name, _ in fields}
     body, content_type = _body(options)
     if content_type is not None and "content-type" not in names:
         fields.append(("Content-Type", content_type))
@@ -174,13 +173,12 @@ def prepare(method: str, url: str, options: RequestOptions) -> Outgoing:
 
 def _body(options: RequestOptions) -> tuple[bytes | RequestBody, str | None]:
     """The body and its type."""
-    given = [name for name in ("body", "json", "form") if name in options]
-    if len(given) > 1:
-        raise ValueError(f"a request has one body, and not both {given[0]!r} and {given[1]!r}")
+    if ("body" in options) + ("json" in options) + ("form" in options) > 1:
+        raise ValueError("a request has one body: `body`, `json` or `form`")
     if "json" in options:
         return JSON.encode(options["json"]).encode(), "application/json"
     if "form" in options:
-        return urlencode(options["form"], doseq=True).encode(), "application/x-www-form-urlencoded"
+        return encode_pairs(options["form"]).encode(), "application/x-www-form-urlencoded"
     body = options.get("body", b"")
     if isinstance(body, str):
         raise TypeError("the body of a request is bytes: encode the text")
@@ -199,16 +197,23 @@ def _check_method(method: str) -> None:
         raise ValueError("CONNECT is for proxies, which this client does not use")
 
 
+@functools.lru_cache(maxsize=256)
+def field_name(name: str) -> str:
+    """The name in lower case. ValueError for what is none, or not the caller's."""
+    if not FIELD_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} is not the name of a header field")
+    if name.lower() in OURS:
+        raise ValueError(f"header field {name!r} is set by the client itself")
+    return name.lower()
+
+
 def _check_fields(headers: HeaderPairs) -> list[tuple[str, str]]:
     pairs = list(headers.items() if isinstance(headers, Mapping) else headers)
     for name, value in pairs:
-        if not FIELD_NAME.fullmatch(name):
-            raise ValueError(f"{name!r} is not the name of a header field")
-        if name.lower() in OURS:
-            raise ValueError(f"header field {name!r} is set by the client itself")
+        known = field_name(name)
         if not FIELD_VALUE.fullmatch(value):
             raise ValueError(f"header field {name!r} has characters that could end it, or that are not Latin-1")
-        if name.lower() == "host" and not HOST_VALUE.fullmatch(value):
+        if known == "host" and not HOST_VALUE.fullmatch(value):
             raise ValueError(f"malformed Host field {value!r}")
     return pairs
 
@@ -240,6 +245,6 @@ def redirected(request: Outgoing, head: ResponseHead) -> Outgoing | None:
     kept = [
         (name, value)
         for name, value in fields
-        if name.lower() not in dropped and not (rewrites and name.lower().startswith("content-"))
+        if field_name(name) not in dropped and not (rewrites and field_name(name).startswith("content-"))
     ]
     return Outgoing(method, url, kept, body, request.expects and not rewrites, request.hops + 1)

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, TypeAlias
-from urllib.parse import quote, unquote_to_bytes, urlencode, urljoin
+from urllib.parse import quote, quote_plus, unquote_to_bytes, urljoin
 
 from coro.http.client.errors import InvalidURL
 
@@ -103,9 +103,19 @@ def _host(text: str) -> str:
     return host
 
 
+def encode_pairs(pairs: Pairs) -> str:
+    """application/x-www-form-urlencoded; a sequence as value gives its name once for each."""
+    parts = []
+    for name, given in pairs.items() if isinstance(pairs, Mapping) else pairs:
+        start = quote_plus(name) + "="
+        for value in (given,) if isinstance(given, str | int | float) else given:
+            parts.append(start + quote_plus(str(value)))
+    return "&".join(parts)
+
+
 def add_query(url: URL, params: Pairs) -> URL:
-    """The URL with more parameters in its query; a sequence as value gives its name once for each."""
-    query = urlencode(params, doseq=True)
+    """The URL with more parameters in its query."""
+    query = encode_pairs(params)
     if not query:
         return url
     return url._replace(target=url.target + ("&" if "?" in url.target else "?") + query)
