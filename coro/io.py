@@ -29,6 +29,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 WANTS_READ = (BlockingIOError, ssl.SSLWantReadError)
 WANTS_WRITE = ssl.SSLWantWriteError
 EAGER = 16  # operations in a row that need not wait
+PLENTY = 65536  # bytes
 
 
 class Readable(Request):
@@ -201,7 +202,9 @@ class Socket(Descriptor):
             except WANTS_WRITE:
                 request = self.writable
             else:
-                self.drained = (count < len(buffer) and not self.tls) or self._had_its_share()
+                # After as much as this, more will have come by the time that it has been dealt with.
+                emptied = count < len(buffer) and count < PLENTY and not self.tls
+                self.drained = emptied or self._had_its_share()
                 return count
             yield request
 

@@ -55,7 +55,9 @@ class Body:
             if head.complete:
                 return b""
             if head.content_length is not None:
-                data = yield from self._connection.receive_body(self._start_direct(min(limit, READ_SIZE)))
+                connection = self._connection
+                room = self._start_direct(min(limit, READ_SIZE))
+                data = yield from connection.await_body(connection.socket.recv(room))
                 self._received(len(data))
                 return data
             yield from self._connection.receive_chunks(head)
@@ -66,7 +68,8 @@ class Body:
         head = self._head
         if not head.chunks and not head.complete and head.content_length is not None:
             room = self._start_direct(len(buffer))
-            count = yield from self._connection.receive_body_into(buffer[:room])
+            connection = self._connection
+            count = yield from connection.await_body(connection.socket.recv_into(buffer[:room]))
             self._received(count)
             return count
         data = yield from self.read(len(buffer))
@@ -104,6 +107,7 @@ class Body:
     def _received(self, count: int) -> None:
         if not count:
             raise ClientDisconnected(f"the client closed the connection {self._direct} bytes before the body's end")
+        self._connection.earn(count)
         self._direct -= count
         self._head.buffered += count
         if not self._direct:

@@ -57,8 +57,8 @@ class Connection:
     """One client's connection, and the `Sender` of its answers."""
 
     __slots__ = (
-        "_answer", "_chunked", "_credit", "_gone", "_left", "_reuse", "_scope", "_sent", "_socket", "_started",
-        "_unsent", "busy", "deadline", "parser", "peer", "request", "server", "task",
+        "_answer", "_chunked", "_credit", "_gone", "_left", "_reuse", "_scope", "_sent", "_started",
+        "_unsent", "busy", "deadline", "parser", "peer", "request", "server", "socket", "task",
     )  # fmt: skip
 
     def __init__(self, server: Server, stream: Stream) -> None:
@@ -69,7 +69,7 @@ class Connection:
         self.busy = False  # is a head arriving, or a request being answered?
         self.request: Request | None = None  # the one being answered
         self.deadline = math.inf  # on the server's clock
-        self._socket = stream.socket
+        self.socket = stream.socket
         self._scope = CancelScope()
         self._started: float | None = None  # when the request being answered began, for who keeps count
         self._answer: Answer | None = None  # the one whose head has been sent
@@ -93,17 +93,17 @@ class Connection:
 
     @property
     def tls(self) -> bool:
-        return self._socket.tls
+        return self.socket.tls
 
     def run(self) -> Coro[None]:
         """Serve the connection to its end, and close it. Raises nothing that is a client's or a handler's fault."""
         try:
-            self.peer = address_text(self._socket.sock.getpeername())
-            self._socket.watcher = self
+            self.peer = address_text(self.socket.sock.getpeername())
+            self.socket.watcher = self
             with self._scope:
                 self.deadline = self.server.now + self.server.limits.head_time
-                if self._socket.tls:
-                    yield from Stream(self._socket).handshake()
+                if self.socket.tls:
+                    yield from Stream(self.socket).handshake()
                     self.deadline = self.server.now + self.server.limits.head_time
                 yield from self._serve()
             if self._scope.cancelled_caught and self.busy and self._answer is None and not self._gone:
@@ -117,13 +117,13 @@ class Connection:
 
     def close(self) -> None:
         """Does not suspend; can be repeated."""
-        self._socket.watcher = self.request = None
-        self._socket.close()
+        self.socket.watcher = self.request = None
+        self.socket.close()
         self.server.ended(self)
 
     def close_if_idle(self) -> bool:
         """End the connection if it waits for a request of which nothing has come. Does not suspend."""
-        idle = not self.busy and self.task.request is self._socket.readable
+        idle = not self.busy and self.task.request is self.socket.readable
         if idle:
             self._scope.cancel()
         return idle
@@ -135,7 +135,7 @@ class Connection:
     # --- Requests ---------------------------------------------------------------
 
     def _serve(self) -> Coro[None]:
-        parser, server, socket = self.parser, self.server, self._socket
+        parser, server, socket = self.parser, self.server, self.socket
         limits = server.limits
         while True:
             head = parser.next_head()
@@ -173,8 +173,8 @@ class Connection:
         recorders = self.server.recorders
         if recorders:
             self._started = self.task.loop.time()
-        if not self._socket.events & EVENT_READ:  # as it is from the first wait on
-            self._socket.watch(self.task.loop, self._socket.events | EVENT_READ)
+        if not self.socket.events & EVENT_READ:  # as it is from the first wait on
+            self.socket.watch(self.task.loop, self.socket.events | EVENT_READ)
         try:
             try:
                 answer = yield from self.server.handler(request)
@@ -209,7 +209,7 @@ class Connection:
 
     def _has_ended(self) -> bool:
         """Has the client closed its direction?"""
-        sock = self._socket.sock
+        sock = self.socket.sock
         try:
             if sock.family == socket.AF_UNIX:
                 return not socket.socket.recv(sock, 1, socket.MSG_PEEK)
@@ -254,7 +254,7 @@ class Connection:
             for recorder in self.server.recorders:
                 recorder.record_refusal(self.peer, status, len(response.body))
         with move_on_after(LINGER_TIME):
-            yield from self._socket.send_all(data)
+            yield from self.socket.send_all(data)
             yield from self._linger()
 
     # --- The request's body ---------------------------------------------------------
@@ -263,21 +263,11 @@ class Connection:
         self._credit = self.server.limits.body_idle_time
         return Body(head, self)
 
-    def receive_body(self, limit: int) -> Coro[bytes]:
-        """Bytes of the body from the socket, past the parser."""
-        data = yield from self._await_body(self._socket.recv(limit))
-        self._earn(len(data))
-        return data
-
-    def receive_body_into(self, buffer: memoryview) -> Coro[int]:
-        count = yield from self._await_body(self._socket.recv_into(buffer))
-        self._earn(count)
-        return count
-
     def receive_chunks(self, head: Head) -> Coro[None]:
         """More of a body through the parser."""
         if self.parser.refusal is None:
-            data = yield from self.receive_body(READ_SIZE)
+            data = yield from self.await_body(self.socket.recv(READ_SIZE))
+            self.earn(len(data))
             if not data:
                 raise ClientDisconnected("the client closed the connection before the body's end")
             self.parser.feed(data)
@@ -286,8 +276,8 @@ class Connection:
             self._reuse = False
             raise HTTPError(refusal.status, refusal.reason)
 
-    def _await_body(self, reading: Coro[T]) -> Coro[T]:
-        """Wait for some of the body, for as long as there is credit: waiting takes from it, bytes earn it back."""
+    def await_body(self, reading: Coro[T]) -> Coro[T]:
+        """Read some of the body from the socket, for as long as there is credit: waiting takes from it."""
         assert self.request is not None
         head = self.request.head
         if head.expects_continue:
@@ -304,7 +294,8 @@ class Connection:
             self._credit -= self.server.now - begin
             self.deadline = math.inf
 
-    def _earn(self, count: int) -> None:
+    def earn(self, count: int) -> None:
+        """So many bytes of the body have come: they give credit."""
         limits = self.server.limits
         earned = count / limits.body_rate if limits.body_rate else limits.body_idle_time
         self._credit = min(self._credit + earned, limits.body_idle_time)
@@ -329,12 +320,12 @@ class Connection:
         """Let the client read the answer: closing with unread bytes would reset the connection and discard it."""
         self.deadline = math.inf
         with move_on_after(LINGER_TIME):
-            self._socket.end_writing()
+            self.socket.end_writing()
             data = b"unread"
             while data:
                 data = b""
                 with move_on_after(LINGER_IDLE_TIME):
-                    data = yield from self._socket.recv(READ_SIZE)
+                    data = yield from self.socket.recv(READ_SIZE)
 
     # --- Sending an answer ------------------------------------------------------------
 
@@ -365,7 +356,7 @@ class Connection:
             return self._send_both(data, body)
         data += body
         try:
-            sent = self._socket.sock.send(data)
+            sent = self.socket.sock.send(data)
         except OSError:
             sent = 0
         return NOTHING if sent == len(data) else self._send(memoryview(data)[sent:])  # the former as a rule
@@ -386,7 +377,7 @@ class Connection:
         try:
             while count:
                 self.deadline = self.server.now + self.server.limits.body_idle_time
-                if self._socket.tls:  # which the kernel's sendfile does not go through
+                if self.socket.tls:  # which the kernel's sendfile does not go through
                     data = yield from to_thread(os.pread, fd, min(count, SEND_SIZE), offset)
                     yield from self._send(data)
                     sent = len(data)
@@ -404,7 +395,7 @@ class Connection:
 
     def _send_file_piece(self, fd: int, offset: int, count: int) -> Coro[int]:
         try:
-            return (yield from self._socket.send_file(fd, offset, count))
+            return (yield from self.socket.send_file(fd, offset, count))
         except (ConnectionError, TimeoutError) as error:
             raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
 
@@ -416,9 +407,9 @@ class Connection:
         fields = [("Upgrade", protocol), *answer.headers]
         data = encode_head(answer.status, fields, None, False, "Upgrade")
         self._reuse, self._answer = False, answer
-        self._socket.watcher = None  # from here on, the end of the connection is for the stream's reader to see
+        self.socket.watcher = None  # from here on, the end of the connection is for the stream's reader to see
         yield from self._send(data)
-        stream = Stream(self._socket)
+        stream = Stream(self.socket)
         stream.unread(self.parser.take_rest())
         return stream
 
@@ -434,7 +425,7 @@ class Connection:
         try:
             for start in range(0, len(data), SEND_SIZE):
                 self.deadline = self.server.now + self.server.limits.body_idle_time
-                yield from self._socket.send_all(memoryview(data)[start : start + SEND_SIZE])
+                yield from self.socket.send_all(memoryview(data)[start : start + SEND_SIZE])
         except OSError as error:
             raise ClientDisconnected(f"{self.peer}: {error.strerror}") from None
         finally:
