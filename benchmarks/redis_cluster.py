@@ -33,7 +33,7 @@ def measure(options: Options) -> Iterator[Report]:
 
 
 def _report(options: Options, port: int) -> Report:
-    count, repeats = options.pick(1000, 200), options.pick(5, 2)
+    count, repeats = options.pick(500, 100), options.pick(3, 2)
     report = Report(
         f"GET of {SIZE} bytes from a cluster of 3 + 3 nodes, {TASKS} tasks",
         f"Each task has a key of its own; all share one client object. The nodes are on another core. Best of {repeats}"

@@ -2,6 +2,7 @@
 
 from coro.redis.client import Redis
 from coro.redis.cluster import RedisCluster
+from coro.redis.cluster_pubsub import ClusterPubSub
 from coro.redis.commands.scan import Scan
 from coro.redis.commands.script import Script
 from coro.redis.errors import (
@@ -48,6 +49,7 @@ __all__ = [
     "BusyGroupError",
     "BusyScriptError",
     "ClusterDownError",
+    "ClusterPubSub",
     "CrossSlotError",
     "Gap",
     "LoadingError",

@@ -87,7 +87,7 @@ class ClusterMap:
     def owner(self, slot: int) -> Coro[Node]:
         """The primary that serves a slot. Suspends if none is known. `ClusterDownError`, and as `refreshed`."""
         node = self.owners[slot]
-        if node is None:
+        if node is None and (not self.primaries or now() >= self._ask_at):  # else the map is as new as can be
             yield from self.refreshed()
             node = self.owners[slot]
         if node is None:
@@ -210,12 +210,15 @@ class ClusterMap:
         return answers[0]
 
     def _install(self, topology: Topology) -> None:
+        before = {*self.primaries}
         for address in self._nodes.keys() - set(topology.nodes):
-            self._nodes.pop(address).retire()
+            node = self._nodes.pop(address)
+            node.retire()
+            before.add(node)
         for shard in topology.shards:
             self._node(shard.primary).replicas = [self._node(address) for address in shard.replicas]
-        before, self.primaries = self.primaries, [self._node(shard.primary) for shard in topology.shards]
-        for node in {*before} - {*self.primaries}:
+        self.primaries = [self._node(shard.primary) for shard in topology.shards]
+        for node in before - {*self.primaries}:
             node.shared.fail_unsent(RedisError("it serves no slots any more"))
         self.owners[:] = topology.spread(lambda shard: self._node(shard.primary))
 

@@ -245,7 +245,7 @@ class Master(Redis[S]):
             self._listener = None
 
     def _listen_to(self, settings: Settings) -> Coro[None]:
-        client: Redis[str] = Redis(settings, decode=True)
+        client = Redis(settings)
         pubsub = client.pubsub()
         try:
             while True:
@@ -253,8 +253,10 @@ class Master(Redis[S]):
                     yield from pubsub.subscribe("+switch-master")
                     while True:
                         message = yield from pubsub.get_message()
-                        if not isinstance(message, Gap):
-                            self._hear(message.data)
+                        if isinstance(message, Gap):  # what was said meanwhile has to be asked for
+                            self._settle((yield from self._sentinel.view()).master)
+                        else:
+                            self._hear(message.data.decode("utf-8", "replace"))
                 except RedisError:
                     yield from sleep(RETRY * random.uniform(0.5, 1))
         finally:
@@ -262,10 +264,15 @@ class Master(Redis[S]):
             client.close()
 
     def _hear(self, text: str) -> None:
-        """`NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`: let go of everything that leads to the old one."""
-        name, _, _, host, port = text.split(" ")
+        """Take a message about some master: `NAME OLD-HOST OLD-PORT NEW-HOST NEW-PORT`."""
+        match text.split(" "):
+            case [name, _, _, host, port] if name == self._sentinel.name and port.isdecimal():
+                self._settle(Address(host, int(port)))
+
+    def _settle(self, master: Address) -> None:
+        """Let go of everything that leads to another server."""
         current = self._connector.settings
-        if name == self._sentinel.name and (host, port) != (current.host, str(current.port)):
+        if master != (current.host, current.port):
             self._connector.look_again()
             self._shared.drop()
             self.pool.drop()

@@ -221,9 +221,11 @@ class Fakes:
             b"SENTINEL MASTER": b"%%1\r\n$12\r\nconfig-epoch\r\n$1\r\n%d\r\n" % epoch,
         }
 
-    def announce(self, old: FakeRedis, new: FakeRedis) -> Coro[None]:
+    def announce(self, old: FakeRedis, new: FakeRedis, name: str = "mymaster") -> Coro[None]:
+        yield from self.publish(f"{name} 127.0.0.1 {old.listener.port} 127.0.0.1 {new.listener.port}".encode())
+
+    def publish(self, text: bytes) -> Coro[None]:
         head = b">3\r\n+message\r\n$14\r\n+switch-master\r\n"
-        text = f"mymaster 127.0.0.1 {old.listener.port} 127.0.0.1 {new.listener.port}".encode()
         assert self.sentinel.listener_stream is not None
         yield from self.sentinel.listener_stream.write(head + b"$%d\r\n%b\r\n" % (len(text), text))
 
@@ -308,6 +310,38 @@ def test_failover_that_a_sentinel_tells_of_ends_the_wait_for_the_old_master() ->
             assert fakes.b.connections == 1
 
         yield from coro.task_group(use)
+
+    run(body)
+
+
+def test_messages_that_say_nothing_about_the_master_change_nothing() -> None:
+    def body(fakes: Fakes) -> Coro[None]:
+        redis = fakes.client()
+        yield from redis.get("key")
+        yield from listening(fakes)
+        yield from fakes.announce(fakes.a, fakes.b, "another")
+        for text in (b"", b"mymaster", b"mymaster a b c", b"mymaster a 1 b x", b"\xff a 1 b 2"):
+            yield from fakes.publish(text)
+        yield from settle()
+        yield from redis.get("key")
+        assert (commands(fakes.a), fakes.a.connections) == ([b"GET", b"GET"], 1)
+
+    run(body)
+
+
+def test_failover_that_was_missed_is_asked_for_when_the_sentinel_is_heard_again() -> None:
+    def body(fakes: Fakes) -> Coro[None]:
+        redis = fakes.client()
+        yield from redis.get("key")
+        yield from listening(fakes)
+        fakes.name(fakes.b, epoch=2)
+        stream, fakes.sentinel.listener_stream = fakes.sentinel.listener_stream, None
+        assert stream is not None
+        stream.write_eof()
+        while "idle" not in repr(redis):
+            yield from coro.checkpoint()
+        yield from redis.get("key")
+        assert (commands(fakes.a), commands(fakes.b)) == ([b"GET"], [b"GET"])
 
     run(body)
 
