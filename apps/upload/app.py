@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import signal
 import sys
@@ -12,18 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import coro
-from apps.upload.accounts import Accounts, UnusableName, new_password
+from apps.upload import users
+from apps.upload.accounts import Accounts
 from apps.upload.handlers import UploadHandlers
+from apps.upload.opening import in_one_line, open_stores
 from apps.upload.reconcile import reconcile
 from apps.upload.resumable import Resumables
-from apps.upload.server_store import MySQLMetadata, RedisSessions
-from apps.upload.sqlite_store import SqliteStore
 from apps.upload.storage import Storage, make_directories
-from apps.upload.store import Metadata, NameTaken, NoRoom, Sessions, StoreDown
+from apps.upload.store import Metadata, Sessions, StoreDown
 from coro import Coro
 from coro.cli import CommandError, Service
 from coro.http import AccessLog, Server
-from coro.mysql import InterfaceError
 
 FIRST_USER = "admin"
 SWEEP_TIME = 600.0  # seconds
@@ -47,29 +45,26 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--access-log", default="-", metavar="FILE", help="- for standard output (default), off for none"
     )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    user = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
-    add = user.add_parser("add", help="add an account; the password is asked for, or read from standard input")
-    add.add_argument("name", metavar="NAME")
-    add.set_defaults(command=add_user)
+    users.add_commands(parser)
 
 
 def prepare(options: Namespace) -> Coro[None]:
     """Once, before anything is served: directories, tables, what a crash left behind, a first account."""
-    with _stores(options) as (sessions, metadata), _in_one_line(options.dir), _access_log(options.access_log):
+    with open_stores(options) as (sessions, metadata), in_one_line(options.dir), _access_log(options.access_log):
         yield from _prepare_stores(options.dir, sessions, metadata)
         yield from reconcile(options.dir, metadata, _report)
         host = f"[{options.host}]" if ":" in options.host else options.host
-        print(f"upload: http://{host}:{options.port}/")
+        url = f"http://{host}:{options.port}/"
+        print(f"upload: {url}")
         if not (yield from metadata.has_users()):
-            yield from _first_user(metadata, options.mysql is None)
+            yield from _first_user(Accounts(sessions, metadata), url)
     sys.stdout.flush()
 
 
 def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
     """What each worker does until SIGTERM."""
-    with _stores(options) as (sessions, metadata):
-        with _in_one_line(options.dir):
+    with open_stores(options) as (sessions, metadata):
+        with in_one_line(options.dir):
             try:
                 yield from reconcile(options.dir, metadata, _report)  # of a worker that died while others went on
             except StoreDown as error:
@@ -105,49 +100,10 @@ def _sweep(resumables: Resumables) -> Coro[None]:
         yield from coro.sleep(min(SWEEP_TIME, resumables.keep))
 
 
-def add_user(options: Namespace) -> Coro[None]:
-    """The command `user add NAME`."""
-    with _stores(options) as (_, metadata), _in_one_line(options.dir):
-        make_directories(options.dir)
-        yield from metadata.prepare()
-        password = _ask_password(options.name)
-        yield from Accounts(metadata).add(options.name, password)
-
-
 main = Service(
     serve=serve, prepare=prepare, add_options=add_options, prefix="UPLOAD",
     description="Takes in files over HTTP: sessions in Redis, files on disk, their table in MySQL.",
 )  # fmt: skip
-
-
-@contextmanager
-def _in_one_line(directory: Path) -> Iterator[None]:
-    """Make a `CommandError` of what the user can mend."""
-    try:
-        yield
-    except StoreDown as error:
-        raise CommandError(f"cannot use {error}") from error
-    except (NoRoom, NameTaken, UnusableName) as error:
-        raise CommandError(str(error)) from error
-    except OSError as error:
-        raise CommandError(f"cannot use the directory {directory}: {error}") from error
-
-
-@contextmanager
-def _stores(options: Namespace) -> Iterator[tuple[Sessions, Metadata]]:
-    """The stores that the options name. Nothing is connected or opened yet."""
-    embedded = SqliteStore(options.dir / "upload.sqlite3", durable=options.fsync)
-    try:
-        sessions: Sessions = RedisSessions(options.redis) if options.redis is not None else embedded
-        metadata: Metadata = MySQLMetadata(options.mysql) if options.mysql is not None else embedded
-    except (ValueError, InterfaceError) as error:
-        raise CommandError(str(error)) from error
-    try:
-        yield sessions, metadata
-    finally:
-        sessions.close()
-        metadata.close()
-        embedded.close()
 
 
 def _prepare_stores(root: Path, sessions: Sessions, metadata: Metadata) -> Coro[None]:
@@ -156,27 +112,11 @@ def _prepare_stores(root: Path, sessions: Sessions, metadata: Metadata) -> Coro[
     yield from sessions.prepare()
 
 
-def _first_user(metadata: Metadata, embedded: bool) -> Coro[None]:
-    """Nobody can log in yet: make an account on the embedded default, else say how to make one."""
-    if not embedded:
-        print("upload: there is no account yet; add one: coro run apps.upload --mysql URL user add NAME")
-        return
-    password = new_password()
-    yield from Accounts(metadata).add(FIRST_USER, password)
-    print(f"upload: log in as {FIRST_USER} with password {password} (shown this once)")
-
-
-def _ask_password(name: str) -> str:
-    """From the terminal, or the first line of what is piped in. `CommandError` if there is none."""
-    if sys.stdin.isatty():
-        password = getpass.getpass(f"Password for {name}: ")
-        if getpass.getpass("Again: ") != password:
-            raise CommandError("the two passwords are not the same")
-    else:
-        password = sys.stdin.readline().rstrip("\n")
-    if not password:
-        raise CommandError("an account needs a password")
-    return password
+def _first_user(accounts: Accounts, url: str) -> Coro[None]:
+    """Nobody can log in yet: make an account, and a link that lets whoever starts the app have it."""
+    yield from accounts.add(FIRST_USER, None)
+    token = yield from accounts.invite(FIRST_USER)
+    print(f"upload: to choose a password for {FIRST_USER}, open {url}#invitation={token} (works once, for a day)")
 
 
 @contextmanager

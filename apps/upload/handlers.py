@@ -8,8 +8,7 @@
 | `GET /uploads/ID`     | the file, or the range of it that is asked for                                |
 | `DELETE /uploads/ID`  | 204                                                                           |
 | `/files/`             | resumable uploads, see tus.py                                                 |
-| `POST /login`         | `user` and `password` as JSON or as a form: 200 and the session's cookie      |
-| `POST /logout`        | 204                                                                           |
+| `/login`, `/logout`.. | accounts, see logins.py                                                       |
 | `GET /health`         | 200 while the process serves                                                  |
 | `GET /`, `/static/..` | the page                                                                      |
 
@@ -30,20 +29,11 @@ from urllib.parse import urlsplit
 
 import coro
 from apps.upload.accounts import Accounts
+from apps.upload.logins import LoginHandlers
 from apps.upload.names import attachment, checked_name
 from apps.upload.resumable import Resumables
 from apps.upload.storage import Storage, TooLarge
-from apps.upload.store import (
-    FULL,
-    MAX_TOKEN_LENGTH,
-    SESSION_TIME,
-    Metadata,
-    NoRoom,
-    OutcomeUnknown,
-    Sessions,
-    StoreDown,
-    Upload,
-)
+from apps.upload.store import FULL, Metadata, NoRoom, OutcomeUnknown, Sessions, StoreDown, Upload
 from apps.upload.tus import TusHandlers
 from coro import Coro
 from coro.http import (
@@ -55,7 +45,6 @@ from coro.http import (
     Response,
     Router,
     check_preconditions,
-    set_cookie,
 )
 
 logger = logging.getLogger("upload")
@@ -81,7 +70,6 @@ PAGE_HEADERS = [
 RETRY_SOON = [("Retry-After", "1")]
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-MAX_LOGIN_SIZE = 8192  # bytes
 REPORT_TIME = 5.0  # seconds between two reports of the same store being down
 
 
@@ -91,10 +79,8 @@ class UploadHandlers:
     def __init__(
         self, sessions: Sessions, metadata: Metadata, storage: Storage, resumables: Resumables
     ) -> None:
-        self.sessions = sessions
         self.metadata = metadata
         self.storage = storage
-        self.accounts = Accounts(metadata)
         self._reported: dict[str, float] = {}  # when it was last logged that a store is down
         self.router = router = Router()
         router.add("PUT", "/upload/{name}", self.put)
@@ -102,11 +88,10 @@ class UploadHandlers:
         router.add("GET", "/uploads", self.list)
         router.add("GET", "/uploads/{id}", self.download)
         router.add("DELETE", "/uploads/{id}", self.delete)
-        router.add("POST", "/login", self.login)
-        router.add("POST", "/logout", self.logout)
         router.add("GET", "/health", self.health)
         for path, page in _pages().items():
             router.add("GET", path, page)
+        self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata)).user
         TusHandlers(self, resumables)
 
     def handle(self, request: Request) -> Coro[Answer]:
@@ -231,32 +216,6 @@ class UploadHandlers:
             raise HTTPError(404, "there is no such upload")
         return upload
 
-    # --- Sessions -------------------------------------------------------------------------
-
-    def user(self, request: Request) -> Coro[int]:
-        """The id of the user who is logged in. `HTTPError` 401."""
-        token = request.cookies.get("session", "")
-        user_id = None
-        if 0 < len(token) <= MAX_TOKEN_LENGTH:
-            user_id = yield from self.sessions.lookup(token)
-        if user_id is None:
-            raise HTTPError(401, "log in first")
-        return user_id
-
-    def login(self, request: Request) -> Coro[Answer]:
-        name, password = yield from _credentials(request)
-        user = yield from self.accounts.check(name, password)
-        if user is None:
-            raise HTTPError(401, "the user name or the password is wrong")
-        token = yield from self.sessions.create(user.id)
-        return Response.json({"user": user.name}, headers=[_session_cookie(request, token, SESSION_TIME)])
-
-    def logout(self, request: Request) -> Coro[Answer]:
-        token = request.cookies.get("session", "")
-        if 0 < len(token) <= MAX_TOKEN_LENGTH:
-            yield from self.sessions.delete(token)
-        return Response(204, headers=[_session_cookie(request, "", 0)])
-
     # --- The rest -------------------------------------------------------------------------
 
     def health(self, request: Request) -> Coro[Answer]:
@@ -271,10 +230,6 @@ class UploadHandlers:
             logger.warning("%s", error)
 
 
-def _session_cookie(request: Request, token: str, max_age: int) -> tuple[str, str]:
-    return set_cookie("session", token, max_age=max_age, secure=request.scheme == "https")
-
-
 def _described(upload: Upload) -> dict[str, Any]:
     return {"id": upload.id, "name": upload.name, "size": upload.size, "url": f"/uploads/{upload.id}"}
 
@@ -282,7 +237,7 @@ def _described(upload: Upload) -> dict[str, Any]:
 def _check_origin(request: Request) -> None:
     """Refuse what another site's page makes a browser send: browsers say in `Origin` whose page it is (RFC 6454)."""
     origin = request.headers.get("origin")
-    if origin is not None and _host_of(origin) != request.headers.get("host"):
+    if origin is not None and _host_of(origin) != request.host:
         raise HTTPError(403, "this request comes from another site's page")
 
 
@@ -291,20 +246,6 @@ def _host_of(origin: str) -> str | None:
         return urlsplit(origin).netloc
     except ValueError:  # not a URL
         return None
-
-
-def _credentials(request: Request) -> Coro[tuple[str, str]]:
-    """User name and password, from JSON or a form. `HTTPError` 400."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    fields: Any
-    if kind == "application/x-www-form-urlencoded":
-        fields = yield from request.form(MAX_LOGIN_SIZE)
-    else:
-        fields = yield from request.json(MAX_LOGIN_SIZE)
-    name, password = (fields.get("user"), fields.get("password")) if isinstance(fields, dict) else (None, None)
-    if not isinstance(name, str) or not isinstance(password, str):
-        raise HTTPError(400, "the body needs `user` and `password`")
-    return name, password
 
 
 def _pages() -> dict[str, Callable[[Request], Coro[Answer]]]:

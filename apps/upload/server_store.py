@@ -16,9 +16,20 @@ from urllib.parse import urlsplit
 
 import coro
 from apps.upload.rows import RowWriter
-from apps.upload.store import SESSION_TIME, NameTaken, OutcomeUnknown, StoreDown, Upload, User, new_token
+from apps.upload.store import (
+    INVITATION_TIME,
+    SESSION_TIME,
+    Account,
+    APIToken,
+    NameTaken,
+    OutcomeUnknown,
+    StoreDown,
+    Upload,
+    User,
+    new_token,
+)
 from coro import Coro
-from coro.mysql import Error, IntegrityError, OperationalError, Pool
+from coro.mysql import Connection, Error, IntegrityError, OperationalError, Pool
 from coro.redis import Redis, RedisError
 
 T = TypeVar("T")
@@ -26,38 +37,61 @@ T = TypeVar("T")
 PATIENCE = 5.0  # seconds that a store may take to answer
 POOL_SIZE = 16
 
-SCHEMA = (
-    """
-    CREATE TABLE IF NOT EXISTS users(
-        id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
-        name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL UNIQUE,
-        password VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
-        created_at DATETIME(6) NOT NULL
-    ) ENGINE = InnoDB
-    """,
-    """
-    CREATE TABLE IF NOT EXISTS uploads(
-        id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
-        user_id BIGINT NOT NULL,
-        name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-        path VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
-        size BIGINT NOT NULL,
-        sha256 CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
-        created_at DATETIME(6) NOT NULL,
-        INDEX uploads_of_user (user_id, created_at)
-    ) ENGINE = InnoDB
-    """,
+# What brings a database of each version to the next one. A step that broke off is done again: it must not mind.
+MIGRATIONS = (
+    (
+        """
+        CREATE TABLE IF NOT EXISTS users(
+            id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+            name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL UNIQUE,
+            password VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+            created_at DATETIME(6) NOT NULL
+        ) ENGINE = InnoDB
+        """,
+        """
+        CREATE TABLE IF NOT EXISTS uploads(
+            id VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+            user_id BIGINT NOT NULL,
+            name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+            path VARCHAR(1024) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+            size BIGINT NOT NULL,
+            sha256 CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NULL,
+            created_at DATETIME(6) NOT NULL,
+            INDEX uploads_of_user (user_id, created_at)
+        ) ENGINE = InnoDB
+        """,
+    ),
+    (
+        """
+        CREATE TABLE IF NOT EXISTS tokens(
+            id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY,
+            user_id BIGINT NOT NULL,
+            name VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+            digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL UNIQUE,
+            created_at DATETIME(6) NOT NULL,
+            INDEX tokens_of_user (user_id)
+        ) ENGINE = InnoDB
+        """,
+    ),
 )
+VERSION_TABLE = "CREATE TABLE IF NOT EXISTS upload_schema(version INT NOT NULL PRIMARY KEY) ENGINE = InnoDB"
 ADD_UPLOADS = "INSERT INTO uploads(id, user_id, name, path, size, sha256, created_at) VALUES "
 UPLOAD_ROW = "(?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6))"
-UPLOADS = """
-    SELECT id, user_id, name, path, size, sha256, DATE_FORMAT(created_at, '%Y-%m-%dT%H:%i:%s.%fZ') FROM uploads
+CREATED_AT = "DATE_FORMAT({}created_at, '%Y-%m-%dT%H:%i:%s.%fZ')"
+UPLOADS = f"SELECT id, user_id, name, path, size, sha256, {CREATED_AT.format('')} FROM uploads "
+ACCOUNTS = f"""
+    SELECT users.name, {CREATED_AT.format('users.')}, COUNT(uploads.id), CAST(COALESCE(SUM(size), 0) AS SIGNED)
+    FROM users LEFT JOIN uploads ON user_id = users.id GROUP BY users.id ORDER BY users.name
 """
 USERS = "SELECT id, name, password FROM users "
 
 
 class RedisSessions:
-    """Key `session:TOKEN` holds the user's id in decimal digits, with a time to live."""
+    """Key `session:TOKEN` holds the user's id in decimal digits, with a time to live.
+
+    `sessions:USER` is the set of a user's tokens, as far as they were made here: to end them all. `invitation:TOKEN`
+    holds a user's id as well.
+    """
 
     def __init__(self, url: str) -> None:
         self._redis = Redis.from_url(url, timeout=PATIENCE, connect_timeout=PATIENCE)
@@ -67,7 +101,11 @@ class RedisSessions:
 
     def create(self, user_id: int) -> Coro[str]:
         token = new_token()
-        yield from self._ask(self._redis.set(f"session:{token}", str(user_id), ex=SESSION_TIME))
+        pipeline = self._redis.pipeline()
+        pipeline.sadd(f"sessions:{user_id}", token)  # first: no session that `delete_all` would not find
+        pipeline.expire(f"sessions:{user_id}", SESSION_TIME)
+        pipeline.set(f"session:{token}", str(user_id), ex=SESSION_TIME)
+        yield from self._ask(pipeline.execute())
         return token
 
     def lookup(self, token: str) -> Coro[int | None]:
@@ -75,7 +113,23 @@ class RedisSessions:
         return int(value) if value is not None and value.isdigit() else None
 
     def delete(self, token: str) -> Coro[None]:
-        yield from self._ask(self._redis.delete(f"session:{token}"))
+        user_id = yield from self._ask(self._redis.getdel(f"session:{token}"))
+        if user_id is not None:
+            yield from self._ask(self._redis.srem(f"sessions:{user_id.decode()}", token))
+
+    def delete_all(self, user_id: int) -> Coro[None]:
+        tokens = yield from self._ask(self._redis.smembers(f"sessions:{user_id}"))
+        keys = [f"session:{token.decode()}" for token in tokens]
+        yield from self._ask(self._redis.delete(f"sessions:{user_id}", *keys))
+
+    def create_invitation(self, user_id: int) -> Coro[str]:
+        token = new_token()
+        yield from self._ask(self._redis.set(f"invitation:{token}", str(user_id), ex=INVITATION_TIME))
+        return token
+
+    def redeem_invitation(self, token: str) -> Coro[int | None]:
+        value = yield from self._ask(self._redis.getdel(f"invitation:{token}"))
+        return int(value) if value is not None else None
 
     def close(self) -> None:
         self._redis.close()
@@ -87,8 +141,24 @@ class RedisSessions:
             raise StoreDown("Redis", error) from error
 
 
+def _migrate(connection: Connection) -> Coro[None]:
+    """Bring the tables up to date, one process at a time."""
+    yield from connection.fetch_value("SELECT GET_LOCK(LEFT(CONCAT(DATABASE(), '.upload'), 64), ?)", PATIENCE)
+    try:
+        yield from connection.execute(VERSION_TABLE)
+        version = yield from connection.fetch_value("SELECT COALESCE(MAX(version), 0) FROM upload_schema")
+        if version > len(MIGRATIONS):
+            raise StoreDown("MySQL", "its tables are of a newer version of this program")
+        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            for statement in statements:
+                yield from connection.execute(statement)
+            yield from connection.execute("INSERT INTO upload_schema VALUES (?)", number)
+    finally:
+        yield from connection.fetch_value("SELECT RELEASE_LOCK(LEFT(CONCAT(DATABASE(), '.upload'), 64))")
+
+
 class MySQLMetadata:
-    """Tables `users` and `uploads`."""
+    """Tables `users`, `uploads`, `tokens`, and `upload_schema`, which tells their version."""
 
     def __init__(self, url: str) -> None:
         self._pool = Pool(url, size=POOL_SIZE)
@@ -104,7 +174,8 @@ class MySQLMetadata:
 
     def prepare(self) -> Coro[None]:
         try:
-            for statement in (*SCHEMA, UPLOADS + "LIMIT 0", USERS + "LIMIT 0"):  # other tables of these names: not ours
+            yield from self._ask(self._pool.transaction(_migrate))
+            for statement in (UPLOADS + "LIMIT 0", USERS + "LIMIT 0"):  # other tables of these names: not ours
                 yield from self._ask(self._pool.execute(statement))
         except Error as error:
             raise StoreDown("MySQL", error) from error
@@ -120,8 +191,43 @@ class MySQLMetadata:
         row = yield from self._ask(self._pool.fetch_one(USERS + "WHERE name = ?", name))
         return User(*row) if row else None
 
+    def get_user(self, user_id: int) -> Coro[User | None]:
+        row = yield from self._ask(self._pool.fetch_one(USERS + "WHERE id = ?", user_id))
+        return User(*row) if row else None
+
     def has_users(self) -> Coro[bool]:
         return bool((yield from self._ask(self._pool.fetch_all("SELECT 1 FROM users LIMIT 1"))))
+
+    def list_accounts(self) -> Coro[list[Account]]:
+        rows = yield from self._ask(self._pool.fetch_all(ACCOUNTS))
+        return [Account(*row) for row in rows]
+
+    def set_password(self, user_id: int, password: str) -> Coro[None]:
+        yield from self._ask(self._pool.execute("UPDATE users SET password = ? WHERE id = ?", password, user_id))
+
+    def delete_user(self, user_id: int) -> Coro[None]:
+        def delete(connection: Connection) -> Coro[None]:
+            yield from connection.execute("DELETE FROM tokens WHERE user_id = ?", user_id)
+            yield from connection.execute("DELETE FROM users WHERE id = ?", user_id)
+
+        yield from self._ask(self._pool.transaction(delete))
+
+    def add_token(self, user_id: int, name: str, digest: str) -> Coro[None]:
+        sql = "INSERT INTO tokens(user_id, name, digest, created_at) VALUES (?, ?, ?, UTC_TIMESTAMP(6))"
+        yield from self._ask(self._pool.execute(sql, user_id, name, digest))
+
+    def find_token(self, digest: str) -> Coro[int | None]:
+        row = yield from self._ask(self._pool.fetch_one("SELECT user_id FROM tokens WHERE digest = ?", digest))
+        return row[0] if row else None
+
+    def list_tokens(self, user_id: int) -> Coro[list[APIToken]]:
+        sql = f"SELECT id, name, {CREATED_AT.format('')} FROM tokens WHERE user_id = ? ORDER BY id"
+        rows = yield from self._ask(self._pool.fetch_all(sql, user_id))
+        return [APIToken(*row) for row in rows]
+
+    def delete_token(self, user_id: int, token_id: int) -> Coro[None]:
+        sql = "DELETE FROM tokens WHERE user_id = ? AND id = ?"
+        yield from self._ask(self._pool.execute(sql, user_id, token_id))
 
     def add_uploads(self, uploads: Sequence[Upload]) -> Coro[None]:
         if len(uploads) == 1:

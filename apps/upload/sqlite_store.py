@@ -17,7 +17,18 @@ from typing import Any
 
 import coro
 from apps.upload.rows import RowWriter
-from apps.upload.store import SESSION_TIME, NameTaken, NoRoom, StoreDown, Upload, User, new_token
+from apps.upload.store import (
+    INVITATION_TIME,
+    SESSION_TIME,
+    Account,
+    APIToken,
+    NameTaken,
+    NoRoom,
+    StoreDown,
+    Upload,
+    User,
+    new_token,
+)
 from coro import Coro, CoroError
 
 Rows = list[tuple[Any, ...]]
@@ -25,17 +36,26 @@ Rows = list[tuple[Any, ...]]
 READERS = 4  # reads that may be under way at once
 BUSY_TIME = 5.0  # seconds to wait for a write of another process
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS users(
-    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, password TEXT NOT NULL,
-    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
-CREATE TABLE IF NOT EXISTS uploads(
-    id TEXT PRIMARY KEY, user_id INTEGER NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,
-    sha256 TEXT, created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS uploads_of_user ON uploads(user_id, created_at);
-CREATE TABLE IF NOT EXISTS sessions(
-    token TEXT PRIMARY KEY, user_id INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
-"""
+# What brings a file of each version to the next one; the file counts its version itself (PRAGMA user_version).
+MIGRATIONS = (
+    """
+    CREATE TABLE IF NOT EXISTS users(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, password TEXT NOT NULL,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
+    CREATE TABLE IF NOT EXISTS uploads(
+        id TEXT PRIMARY KEY, user_id INTEGER NOT NULL, name TEXT NOT NULL, path TEXT NOT NULL, size INTEGER NOT NULL,
+        sha256 TEXT, created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS uploads_of_user ON uploads(user_id, created_at);
+    CREATE TABLE IF NOT EXISTS sessions(
+        token TEXT PRIMARY KEY, user_id INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE invitations(token TEXT PRIMARY KEY, user_id INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE tokens(
+        id INTEGER PRIMARY KEY AUTOINCREMENT, user_id INTEGER NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL UNIQUE,
+        created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
+    """,
+)
 ADD_UPLOAD = "INSERT INTO uploads(id, user_id, name, path, size, sha256) VALUES (?, ?, ?, ?, ?, ?)"
 UPLOADS = "SELECT id, user_id, name, path, size, sha256, created_at FROM uploads "
 
@@ -58,11 +78,18 @@ class SqliteStore:
         return "sqlite"  # the file lies beside the uploads: wherever they are, it is the one that belongs to them
 
     def prepare(self) -> Coro[None]:
-        def create(writer: sqlite3.Connection) -> None:
+        def migrate(writer: sqlite3.Connection) -> None:
             writer.execute("PRAGMA journal_mode = WAL")
-            writer.executescript(SCHEMA)
+            writer.execute("BEGIN IMMEDIATE")  # other processes may have the same in mind
+            version = writer.execute("PRAGMA user_version").fetchone()[0]
+            if version > len(MIGRATIONS):
+                raise StoreDown("SQLite", f"{self._path} is of a newer version of this program")
+            for script in MIGRATIONS[version:]:
+                for statement in script.split(";"):
+                    writer.execute(statement)
+            writer.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
-        yield from self._write(create)
+        yield from self._write(migrate)
 
     # --- Sessions ---------------------------------------------------------------
 
@@ -86,6 +113,27 @@ class SqliteStore:
     def delete(self, token: str) -> Coro[None]:
         yield from self._write(lambda writer: writer.execute("DELETE FROM sessions WHERE token = ?", (token,)))
 
+    def delete_all(self, user_id: int) -> Coro[None]:
+        yield from self._write(lambda writer: writer.execute("DELETE FROM sessions WHERE user_id = ?", (user_id,)))
+
+    def create_invitation(self, user_id: int) -> Coro[str]:
+        token = new_token()
+        row = (token, user_id, time.time() + INVITATION_TIME)
+        yield from self._write(lambda writer: writer.execute("INSERT INTO invitations VALUES (?, ?, ?)", row))
+        return token
+
+    def redeem_invitation(self, token: str) -> Coro[int | None]:
+        rows: Rows = []
+
+        def take(writer: sqlite3.Connection) -> None:
+            writer.execute("BEGIN IMMEDIATE")  # nobody else may read it between the two
+            writer.execute("DELETE FROM invitations WHERE expires < ?", (time.time(),))
+            rows.extend(writer.execute("SELECT user_id FROM invitations WHERE token = ?", (token,)))
+            writer.execute("DELETE FROM invitations WHERE token = ?", (token,))
+
+        yield from self._write(take)
+        return rows[0][0] if rows else None
+
     # --- Users -------------------------------------------------------------------
 
     def add_user(self, name: str, password: str) -> Coro[None]:
@@ -101,8 +149,46 @@ class SqliteStore:
         rows = yield from self._read("SELECT id, name, password FROM users WHERE name = ?", name)
         return User(*rows[0]) if rows else None
 
+    def get_user(self, user_id: int) -> Coro[User | None]:
+        rows = yield from self._read("SELECT id, name, password FROM users WHERE id = ?", user_id)
+        return User(*rows[0]) if rows else None
+
     def has_users(self) -> Coro[bool]:
         return bool((yield from self._read("SELECT 1 FROM users LIMIT 1")))
+
+    def list_accounts(self) -> Coro[list[Account]]:
+        rows = yield from self._read(
+            "SELECT users.name, users.created_at, COUNT(uploads.id), COALESCE(SUM(size), 0)"
+            " FROM users LEFT JOIN uploads ON user_id = users.id GROUP BY users.id ORDER BY users.name"
+        )
+        return [Account(*row) for row in rows]
+
+    def set_password(self, user_id: int, password: str) -> Coro[None]:
+        sql = "UPDATE users SET password = ? WHERE id = ?"
+        yield from self._write(lambda writer: writer.execute(sql, (password, user_id)))
+
+    def delete_user(self, user_id: int) -> Coro[None]:
+        def delete(writer: sqlite3.Connection) -> None:
+            writer.execute("DELETE FROM tokens WHERE user_id = ?", (user_id,))
+            writer.execute("DELETE FROM users WHERE id = ?", (user_id,))
+
+        yield from self._write(delete)
+
+    def add_token(self, user_id: int, name: str, digest: str) -> Coro[None]:
+        sql = "INSERT INTO tokens(user_id, name, digest) VALUES (?, ?, ?)"
+        yield from self._write(lambda writer: writer.execute(sql, (user_id, name, digest)))
+
+    def find_token(self, digest: str) -> Coro[int | None]:
+        rows = yield from self._read("SELECT user_id FROM tokens WHERE digest = ?", digest)
+        return rows[0][0] if rows else None
+
+    def list_tokens(self, user_id: int) -> Coro[list[APIToken]]:
+        rows = yield from self._read("SELECT id, name, created_at FROM tokens WHERE user_id = ? ORDER BY id", user_id)
+        return [APIToken(*row) for row in rows]
+
+    def delete_token(self, user_id: int, token_id: int) -> Coro[None]:
+        sql = "DELETE FROM tokens WHERE user_id = ? AND id = ?"
+        yield from self._write(lambda writer: writer.execute(sql, (user_id, token_id)))
 
     # --- Uploads ------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol
 from coro import Coro, CoroError
 
 SESSION_TIME = 7 * 24 * 3600  # seconds that a login lasts
+INVITATION_TIME = 24 * 3600  # seconds in which an invitation can be used
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors that tell of a full disk
 MAX_TOKEN_LENGTH = 128  # of a session cookie; a longer one is none of ours
 
@@ -60,6 +61,23 @@ class User(NamedTuple):
     password: str  # its hash, see accounts.py
 
 
+class Account(NamedTuple):
+    """A user, and what is stored for that user."""
+
+    name: str
+    created_at: str  # UTC, ISO 8601
+    uploads: int
+    size: int  # bytes of all of them
+
+
+class APIToken(NamedTuple):
+    """A row of `tokens`: what a script shows instead of a session. The token itself is known to the script alone."""
+
+    id: int
+    name: str  # as its user calls it
+    created_at: str  # UTC, ISO 8601
+
+
 class Sessions(Protocol):
     """Who is logged in. Every method may suspend and raise `StoreDown`."""
 
@@ -77,6 +95,18 @@ class Sessions(Protocol):
 
     def delete(self, token: str) -> Coro[None]: ...
 
+    def delete_all(self, user_id: int) -> Coro[None]:
+        """End every session of a user that `create` has begun."""
+        ...
+
+    def create_invitation(self, user_id: int) -> Coro[str]:
+        """A token that lets a user choose a password, once."""
+        ...
+
+    def redeem_invitation(self, token: str) -> Coro[int | None]:
+        """The user's id, for the first who asks; None if there is no such invitation (any more)."""
+        ...
+
     def close(self) -> None:
         """Does not suspend."""
         ...
@@ -91,7 +121,7 @@ class Metadata(Protocol):
         ...
 
     def prepare(self) -> Coro[None]:
-        """Create the tables that are missing."""
+        """Create the tables, or bring those of an earlier version up to date."""
         ...
 
     def add_user(self, name: str, password: str) -> Coro[None]:
@@ -100,7 +130,33 @@ class Metadata(Protocol):
 
     def find_user(self, name: str) -> Coro[User | None]: ...
 
+    def get_user(self, user_id: int) -> Coro[User | None]: ...
+
     def has_users(self) -> Coro[bool]: ...
+
+    def list_accounts(self) -> Coro[list[Account]]:
+        """All of them, by name."""
+        ...
+
+    def set_password(self, user_id: int, password: str) -> Coro[None]:
+        """Replace the hash of the password."""
+        ...
+
+    def delete_user(self, user_id: int) -> Coro[None]:
+        """Delete a user and the user's tokens; uploads stay."""
+        ...
+
+    def add_token(self, user_id: int, name: str, digest: str) -> Coro[None]:
+        """Add an API token by its digest."""
+        ...
+
+    def find_token(self, digest: str) -> Coro[int | None]:
+        """The id of the user whose token it is."""
+        ...
+
+    def list_tokens(self, user_id: int) -> Coro[list[APIToken]]: ...
+
+    def delete_token(self, user_id: int, token_id: int) -> Coro[None]: ...
 
     def add_uploads(self, uploads: Sequence[Upload]) -> Coro[None]:
         """Commit the rows, all or none. `OutcomeUnknown` when it cannot be told which."""

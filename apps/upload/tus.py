@@ -275,7 +275,7 @@ class TusHandlers:
 def _url(request: Request, upload_id: str) -> str:
     """Whole, because not all clients can resolve a path."""
     scheme = request.headers.get("origin", "").partition("://")[0]  # of the page that sends it, which is ours
-    return f"{scheme or 'http'}://{request.headers['host']}/files/{upload_id}"
+    return f"{scheme or request.scheme}://{request.host}/files/{upload_id}"
 
 
 def _length(request: Request) -> int | None:
