@@ -200,9 +200,11 @@ class Connection:
     def on_unread(self) -> None:
         """Something has come while nobody reads: if it is the end, nobody waits for the answer any more.
 
-        While it is waited for to take more of the answer, that will tell: it may have closed its direction only.
+        While it is waited for to take more of the answer, that will tell: it may have closed its direction only. As
+        long as its request's body is not whole, who reads that will see the end, after all that came before it.
         """
-        if self.request is None or self.deadline < math.inf or not self._has_ended():
+        request = self.request
+        if request is None or not request.head.complete or self.deadline < math.inf or not self._has_ended():
             return
         self._gone = True
         self._scope.cancel()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import coro
-from coro.http import Limits, Request, Response, StreamResponse
+from coro.http import ClientDisconnected, Limits, Request, Response, StreamResponse
 from coro.http.server import ROOM_TIME
 from coro.task import Coro
 from tests.http.conftest import Serve
@@ -211,6 +211,32 @@ def test_handler_is_cancelled_when_its_client_on_a_unix_socket_has_gone(serve: S
     client.close()
     service.until_no_connection()
     assert handler.ends == [coro.Cancelled]
+
+
+def test_handler_gets_all_of_a_body_that_came_before_its_client_went(serve: Serve) -> None:
+    go, begun = coro.Event(), coro.Event()
+    read: list[bytes | type[BaseException]] = []
+
+    def handle(request: Request) -> Coro[Response]:
+        begun.set()
+        yield from go.wait()
+        try:
+            while True:
+                read.append((yield from request.body.read()))
+        except BaseException as error:
+            read.append(type(error))
+            raise
+
+    service = serve(handle)
+    client = service.client()
+    client.send(put(b"abc", length=10))
+    service.until(begun.is_set)
+    client.send(b"def")
+    client.close()
+    service.settle()
+    service.call(go.set)
+    service.until_no_connection()
+    assert (read[0], read[1:-1], read[-1]) == (b"abc", [b"def"], ClientDisconnected)
 
 
 @pytest.mark.parametrize("path", [False, True], ids=["TCP", "Unix"])
