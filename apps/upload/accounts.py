@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
 import time
 from base64 import b64decode, b64encode
+from contextlib import suppress
 
 import coro
-from apps.upload.store import APIToken, Metadata, Sessions, User
+from apps.upload.store import APIToken, Metadata, Sessions, User, new_token
 from apps.upload.throttle import Throttle
 from coro import Coro, CoroError
 
@@ -66,14 +68,15 @@ class Accounts:
         """
         if max(_size(name), _size(password)) > MAX_PASSWORD_SIZE:
             return None
-        if seconds := self._by_address.attempt(address) or self._by_name.attempt(name):
+        network = _network(address)
+        if seconds := self._by_address.attempt(network) or self._by_name.attempt(name):
             raise TooManyAttempts(seconds)
         user = (yield from self._metadata.find_user(name)) if _is_usable(name) else None
         with (yield from self._permits.acquire()):
             right = yield from coro.to_thread(_matches, password, (user or NOBODY).password)
         if user is None or not right:
             return None
-        self._by_address.forgive(address)
+        self._by_address.forgive(network)
         self._by_name.forgive(name)
         return user
 
@@ -106,19 +109,23 @@ class Accounts:
     # --- Invitations ------------------------------------------------------------------
 
     def invite(self, name: str) -> Coro[str]:
-        """A token by which a user can choose a password, once. Suspends."""
+        """A token by which a user, who exists, can choose a password, once. Suspends."""
         user = yield from self._metadata.find_user(name)
         assert user is not None
-        return (yield from self._sessions.create_invitation(user.id))
+        token = new_token()
+        yield from self._metadata.add_invitation(user.id, _digest(token))
+        return token
 
     def accept(self, token: str, password: str) -> Coro[int | None]:
         """Choose the password that an invitation is for; the user's id. None if there is no such invitation.
         Suspends. `UnusablePassword`.
         """
-        hashed = yield from self._hashed(password)
-        user_id = yield from self._sessions.redeem_invitation(token)
+        digest = _digest(token)
+        if not (yield from self._metadata.has_invitation(digest)):
+            return None  # without computing a hash for nobody
+        user_id = yield from self._metadata.accept_invitation(digest, (yield from self._hashed(password)))
         if user_id is not None:
-            yield from self._metadata.set_password(user_id, hashed)
+            yield from self._sessions.delete_all(user_id)
         return user_id
 
     # --- API tokens -------------------------------------------------------------------
@@ -142,6 +149,14 @@ class Accounts:
 
 def _digest(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()  # it cannot be guessed: no salt, no cost
+
+
+def _network(address: str) -> str:
+    """What one client has for itself: an IPv4 address, the first 64 bits of an IPv6 one (RFC 6177)."""
+    with suppress(ValueError):
+        if (parsed := ipaddress.ip_address(address)).version == 6:
+            return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return address
 
 
 def hash_password(password: str) -> str:

@@ -8,6 +8,7 @@ import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import ip_network
 from pathlib import Path
 
 import coro
@@ -45,6 +46,10 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--access-log", default="-", metavar="FILE", help="- for standard output (default), off for none"
     )
+    parser.add_argument(
+        "--proxies", type=_proxies, default=(), metavar="ADDRESSES",
+        help="proxies, or networks of them, whose X-Forwarded-For, -Proto and -Host are believed; separated by commas",
+    )  # fmt: skip
     users.add_commands(parser)
 
 
@@ -75,7 +80,8 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
             )  # fmt: skip
             resumables = Resumables(storage, options.expire)
         with _access_log(options.access_log) as log:
-            server = Server(UploadHandlers(sessions, metadata, storage, resumables).handle, access_log=log)
+            handlers = UploadHandlers(sessions, metadata, storage, resumables)
+            server = Server(handlers.handle, access_log=log, proxies=options.proxies)
             with coro.open_signals(signal.SIGTERM) as signals:
 
                 def stop_on_signal() -> Coro[None]:
@@ -154,6 +160,16 @@ def _size(text: str) -> int:
     if not (text.isdecimal() and text.isascii()):
         raise ArgumentTypeError(f"{text!r} is not a number of bytes")
     return int(text)
+
+
+def _proxies(text: str) -> list[str]:
+    addresses = [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        for address in addresses:
+            ip_network(address)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return addresses
 
 
 def _seconds(text: str) -> float:

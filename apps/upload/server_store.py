@@ -72,8 +72,16 @@ MIGRATIONS = (
             INDEX tokens_of_user (user_id)
         ) ENGINE = InnoDB
         """,
+        """
+        CREATE TABLE IF NOT EXISTS invitations(
+            digest CHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+            user_id BIGINT NOT NULL,
+            expires DATETIME NOT NULL
+        ) ENGINE = InnoDB
+        """,
     ),
 )
+MIGRATION_LOCK = "LEFT(CONCAT('upload.', DATABASE()), 64)"  # names of locks are the whole server's
 VERSION_TABLE = "CREATE TABLE IF NOT EXISTS upload_schema(version INT NOT NULL PRIMARY KEY) ENGINE = InnoDB"
 ADD_UPLOADS = "INSERT INTO uploads(id, user_id, name, path, size, sha256, created_at) VALUES "
 UPLOAD_ROW = "(?, ?, ?, ?, ?, ?, UTC_TIMESTAMP(6))"
@@ -83,14 +91,14 @@ ACCOUNTS = f"""
     SELECT users.name, {CREATED_AT.format('users.')}, COUNT(uploads.id), CAST(COALESCE(SUM(size), 0) AS SIGNED)
     FROM users LEFT JOIN uploads ON user_id = users.id GROUP BY users.id ORDER BY users.name
 """
+INVITED = "SELECT user_id FROM invitations WHERE digest = ? AND expires > UTC_TIMESTAMP() "
 USERS = "SELECT id, name, password FROM users "
 
 
 class RedisSessions:
     """Key `session:TOKEN` holds the user's id in decimal digits, with a time to live.
 
-    `sessions:USER` is the set of a user's tokens, as far as they were made here: to end them all. `invitation:TOKEN`
-    holds a user's id as well.
+    `sessions:USER` is the set of a user's tokens, as far as they were made here: to end them all.
     """
 
     def __init__(self, url: str) -> None:
@@ -122,15 +130,6 @@ class RedisSessions:
         keys = [f"session:{token.decode()}" for token in tokens]
         yield from self._ask(self._redis.delete(f"sessions:{user_id}", *keys))
 
-    def create_invitation(self, user_id: int) -> Coro[str]:
-        token = new_token()
-        yield from self._ask(self._redis.set(f"invitation:{token}", str(user_id), ex=INVITATION_TIME))
-        return token
-
-    def redeem_invitation(self, token: str) -> Coro[int | None]:
-        value = yield from self._ask(self._redis.getdel(f"invitation:{token}"))
-        return int(value) if value is not None else None
-
     def close(self) -> None:
         self._redis.close()
 
@@ -143,7 +142,8 @@ class RedisSessions:
 
 def _migrate(connection: Connection) -> Coro[None]:
     """Bring the tables up to date, one process at a time."""
-    yield from connection.fetch_value("SELECT GET_LOCK(LEFT(CONCAT(DATABASE(), '.upload'), 64), ?)", PATIENCE)
+    if not (yield from connection.fetch_value(f"SELECT GET_LOCK({MIGRATION_LOCK}, ?)", PATIENCE / 2)):
+        raise StoreDown("MySQL", "another process has been changing its tables for a while; try again")
     try:
         yield from connection.execute(VERSION_TABLE)
         version = yield from connection.fetch_value("SELECT COALESCE(MAX(version), 0) FROM upload_schema")
@@ -154,11 +154,11 @@ def _migrate(connection: Connection) -> Coro[None]:
                 yield from connection.execute(statement)
             yield from connection.execute("INSERT INTO upload_schema VALUES (?)", number)
     finally:
-        yield from connection.fetch_value("SELECT RELEASE_LOCK(LEFT(CONCAT(DATABASE(), '.upload'), 64))")
+        yield from connection.fetch_value(f"SELECT RELEASE_LOCK({MIGRATION_LOCK})")
 
 
 class MySQLMetadata:
-    """Tables `users`, `uploads`, `tokens`, and `upload_schema`, which tells their version."""
+    """Tables `users`, `uploads`, `tokens`, `invitations`, and `upload_schema`, which tells their version."""
 
     def __init__(self, url: str) -> None:
         self._pool = Pool(url, size=POOL_SIZE)
@@ -208,9 +208,28 @@ class MySQLMetadata:
     def delete_user(self, user_id: int) -> Coro[None]:
         def delete(connection: Connection) -> Coro[None]:
             yield from connection.execute("DELETE FROM tokens WHERE user_id = ?", user_id)
+            yield from connection.execute("DELETE FROM invitations WHERE user_id = ?", user_id)
             yield from connection.execute("DELETE FROM users WHERE id = ?", user_id)
 
         yield from self._ask(self._pool.transaction(delete))
+
+    def add_invitation(self, user_id: int, digest: str) -> Coro[None]:
+        sql = "INSERT INTO invitations VALUES (?, ?, UTC_TIMESTAMP() + INTERVAL ? SECOND)"
+        yield from self._ask(self._pool.execute(sql, digest, user_id, INVITATION_TIME))
+
+    def has_invitation(self, digest: str) -> Coro[bool]:
+        return bool((yield from self._ask(self._pool.fetch_all(INVITED, digest))))
+
+    def accept_invitation(self, digest: str, password: str) -> Coro[int | None]:
+        def accept(connection: Connection) -> Coro[int | None]:
+            row = yield from connection.fetch_one(INVITED + "FOR UPDATE", digest)
+            yield from connection.execute("DELETE FROM invitations WHERE digest = ?", digest)
+            if row is None:
+                return None
+            yield from connection.execute("UPDATE users SET password = ? WHERE id = ?", password, row[0])
+            return row[0]  # type: ignore[no-any-return]
+
+        return (yield from self._ask(self._pool.transaction(accept)))
 
     def add_token(self, user_id: int, name: str, digest: str) -> Coro[None]:
         sql = "INSERT INTO tokens(user_id, name, digest, created_at) VALUES (?, ?, ?, UTC_TIMESTAMP(6))"

@@ -50,7 +50,7 @@ MIGRATIONS = (
         token TEXT PRIMARY KEY, user_id INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
     """,
     """
-    CREATE TABLE invitations(token TEXT PRIMARY KEY, user_id INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+    CREATE TABLE invitations(digest TEXT PRIMARY KEY, user_id INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
     CREATE TABLE tokens(
         id INTEGER PRIMARY KEY AUTOINCREMENT, user_id INTEGER NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL UNIQUE,
         created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')));
@@ -116,24 +116,6 @@ class SqliteStore:
     def delete_all(self, user_id: int) -> Coro[None]:
         yield from self._write(lambda writer: writer.execute("DELETE FROM sessions WHERE user_id = ?", (user_id,)))
 
-    def create_invitation(self, user_id: int) -> Coro[str]:
-        token = new_token()
-        row = (token, user_id, time.time() + INVITATION_TIME)
-        yield from self._write(lambda writer: writer.execute("INSERT INTO invitations VALUES (?, ?, ?)", row))
-        return token
-
-    def redeem_invitation(self, token: str) -> Coro[int | None]:
-        rows: Rows = []
-
-        def take(writer: sqlite3.Connection) -> None:
-            writer.execute("BEGIN IMMEDIATE")  # nobody else may read it between the two
-            writer.execute("DELETE FROM invitations WHERE expires < ?", (time.time(),))
-            rows.extend(writer.execute("SELECT user_id FROM invitations WHERE token = ?", (token,)))
-            writer.execute("DELETE FROM invitations WHERE token = ?", (token,))
-
-        yield from self._write(take)
-        return rows[0][0] if rows else None
-
     # --- Users -------------------------------------------------------------------
 
     def add_user(self, name: str, password: str) -> Coro[None]:
@@ -170,9 +152,31 @@ class SqliteStore:
     def delete_user(self, user_id: int) -> Coro[None]:
         def delete(writer: sqlite3.Connection) -> None:
             writer.execute("DELETE FROM tokens WHERE user_id = ?", (user_id,))
+            writer.execute("DELETE FROM invitations WHERE user_id = ?", (user_id,))
             writer.execute("DELETE FROM users WHERE id = ?", (user_id,))
 
         yield from self._write(delete)
+
+    def add_invitation(self, user_id: int, digest: str) -> Coro[None]:
+        row = (digest, user_id, time.time() + INVITATION_TIME)
+        yield from self._write(lambda writer: writer.execute("INSERT INTO invitations VALUES (?, ?, ?)", row))
+
+    def has_invitation(self, digest: str) -> Coro[bool]:
+        sql = "SELECT 1 FROM invitations WHERE digest = ? AND expires > ?"
+        return bool((yield from self._read(sql, digest, time.time())))
+
+    def accept_invitation(self, digest: str, password: str) -> Coro[int | None]:
+        rows: Rows = []
+
+        def accept(writer: sqlite3.Connection) -> None:
+            writer.execute("BEGIN IMMEDIATE")  # nobody else may read it before it is gone
+            writer.execute("DELETE FROM invitations WHERE expires <= ?", (time.time(),))
+            rows.extend(writer.execute("SELECT user_id FROM invitations WHERE digest = ?", (digest,)))
+            writer.execute("DELETE FROM invitations WHERE digest = ?", (digest,))
+            writer.executemany("UPDATE users SET password = ? WHERE id = ?", [(password, *row) for row in rows])
+
+        yield from self._write(accept)
+        return rows[0][0] if rows else None
 
     def add_token(self, user_id: int, name: str, digest: str) -> Coro[None]:
         sql = "INSERT INTO tokens(user_id, name, digest) VALUES (?, ?, ?)"

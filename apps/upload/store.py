@@ -71,7 +71,7 @@ class Account(NamedTuple):
 
 
 class APIToken(NamedTuple):
-    """A row of `tokens`: what a script shows instead of a session. The token itself is known to the script alone."""
+    """A row of `tokens`: what a script shows instead of a session. Only the script knows the token itself."""
 
     id: int
     name: str  # as its user calls it
@@ -97,14 +97,6 @@ class Sessions(Protocol):
 
     def delete_all(self, user_id: int) -> Coro[None]:
         """End every session of a user that `create` has begun."""
-        ...
-
-    def create_invitation(self, user_id: int) -> Coro[str]:
-        """A token that lets a user choose a password, once."""
-        ...
-
-    def redeem_invitation(self, token: str) -> Coro[int | None]:
-        """The user's id, for the first who asks; None if there is no such invitation (any more)."""
         ...
 
     def close(self) -> None:
@@ -143,7 +135,21 @@ class Metadata(Protocol):
         ...
 
     def delete_user(self, user_id: int) -> Coro[None]:
-        """Delete a user and the user's tokens; uploads stay."""
+        """Delete a user and the user's tokens and invitations; uploads stay."""
+        ...
+
+    def add_invitation(self, user_id: int, digest: str) -> Coro[None]:
+        """Let whoever knows what has that digest choose the user's password, for `INVITATION_TIME`."""
+        ...
+
+    def has_invitation(self, digest: str) -> Coro[bool]:
+        """Is there one that is still to be used?"""
+        ...
+
+    def accept_invitation(self, digest: str, password: str) -> Coro[int | None]:
+        """Replace the hash of the password, for the first who asks; the user's id, or None if there is no such
+        invitation (any more).
+        """
         ...
 
     def add_token(self, user_id: int, name: str, digest: str) -> Coro[None]:

@@ -66,7 +66,8 @@ def _remove(options: Namespace, sessions: Sessions, metadata: Metadata) -> Coro[
     user = yield from _existing(options.name, metadata)
     uploads = yield from metadata.list_uploads(user.id)
     if uploads and not options.with_uploads:
-        raise CommandError(f"{options.name} has {len(uploads)} uploads: --with-uploads removes them too")
+        count, they = ("1 upload", "it") if len(uploads) == 1 else (f"{len(uploads)} uploads", "them")
+        raise CommandError(f"{options.name} has {count}: --with-uploads removes {they} too")
     yield from metadata.delete_user(user.id)
     yield from sessions.delete_all(user.id)
     for upload in (yield from metadata.list_uploads(user.id)):

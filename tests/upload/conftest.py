@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ALL_SQL
 from tests.services import RedisServer, SQLServer, scratch
-from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd
+from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd, run_app
 
 Start = Callable[..., App]
 
@@ -45,6 +45,15 @@ def app(request: pytest.FixtureRequest, back_end_name: str) -> Iterator[App]:
         app = App(scratch().directory("upload"), back_end)
         stack.callback(app.close)
         yield app
+
+
+@pytest.fixture
+def account(app: App) -> tuple[str, str]:
+    """Name and password of an account made on the command line."""
+    name = f"user-{app.log_in()}"
+    done = run_app("--dir", str(app.directory), *app.back_end.options, "user", "add", name, stdin="pass wörd\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    return name, "pass wörd"
 
 
 @pytest.fixture

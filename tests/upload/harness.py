@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import resource
 import secrets
 import signal
@@ -44,7 +45,7 @@ class BackEnd(Protocol):
     options: Sequence[str]
 
     def new_session(self, app: App, user_id: int) -> str: ...
-    def rows(self, app: App) -> list[dict[str, Any]]: ...
+    def ask(self, app: App, sql: str) -> list[tuple[Any, ...]]: ...
 
 
 class SQLiteBackEnd:
@@ -57,10 +58,11 @@ class SQLiteBackEnd:
             database.commit()
         return token
 
-    def rows(self, app: App) -> list[dict[str, Any]]:
+    def ask(self, app: App, sql: str) -> list[tuple[Any, ...]]:
         with self._open(app) as database:
-            found = database.execute(f"SELECT {', '.join(COLUMNS)} FROM uploads").fetchall()
-        return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+            found = database.execute(sql).fetchall()
+            database.commit()
+        return found
 
     def _open(self, app: App) -> closing[sqlite3.Connection]:
         return closing(sqlite3.connect(app.directory / "upload.sqlite3", timeout=PATIENCE))
@@ -78,9 +80,8 @@ class ServersBackEnd:
         self.redis.command("SET", f"session:{token}", str(user_id), "EX", 3600)
         return token
 
-    def rows(self, app: App) -> list[dict[str, Any]]:
-        found = self.sql.sql(f"SELECT {', '.join(COLUMNS)} FROM uploads", database=self.database)
-        return [dict(zip(COLUMNS, row, strict=True)) for row in found]
+    def ask(self, app: App, sql: str) -> list[tuple[Any, ...]]:
+        return self.sql.sql(sql, database=self.database)
 
 
 class App:
@@ -183,6 +184,17 @@ class App:
             response = connection.getresponse()
             return Answer(response.status, response.headers, response.read())
 
+    def post(self, path: str, session: str | None = None, /, **fields: str) -> Answer:
+        """Send a JSON object."""
+        return self.ask("POST", path, json.dumps(fields), session=session, Content_Type="application/json")
+
+    def invitation(self) -> str:
+        """The token of the link that the first start has printed, next to what was read from it so far."""
+        assert self.process.stdout is not None
+        found = re.search(r"#invitation=(\S+)", self.process.stdout.readline())
+        assert found is not None
+        return found[1]
+
     def put(self, name: str, body: Any, session: str) -> Answer:
         return self.ask("PUT", f"/upload/{name}", body, session=session)
 
@@ -201,7 +213,8 @@ class App:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        return self.back_end.rows(self)
+        found = self.back_end.ask(self, f"SELECT {', '.join(COLUMNS)} FROM uploads")
+        return [dict(zip(COLUMNS, row, strict=True)) for row in found]
 
     @property
     def files(self) -> set[str]:
@@ -275,6 +288,12 @@ def memory(pid: int, field: str) -> int:
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     raise AssertionError(f"no {field} for process {pid}")
+
+
+def session_of(answer: Answer) -> str:
+    """The session that a login has given."""
+    assert answer.status == 200, answer
+    return answer.headers["Set-Cookie"].partition(";")[0].removeprefix("session=")
 
 
 def form(*files: tuple[str, bytes]) -> tuple[bytes, str]:

@@ -8,11 +8,10 @@ import json
 import socket
 import struct
 from contextlib import closing
-from urllib.parse import urlencode
 
 import pytest
 
-from tests.upload.harness import App, Exchange, eventually, form, run_app
+from tests.upload.harness import App, Exchange, eventually, form
 
 CONTENT = bytes(range(256)) * 64
 
@@ -218,75 +217,6 @@ def test_with_a_session_the_body_is_asked_for(app: App, session: str) -> None:
     assert exchange.answer().status == 201
 
 
-@pytest.fixture
-def account(app: App) -> tuple[str, str]:
-    """Name and password of an account made on the command line."""
-    name = f"user-{app.log_in()}"
-    done = run_app("--dir", str(app.directory), *app.back_end.options, "user", "add", name, stdin="pass wörd\n")
-    assert (done.returncode, done.stderr) == (0, "")
-    return name, "pass wörd"
-
-
-def _log_in(app: App, name: str, password: str) -> http.client.HTTPMessage:
-    body = json.dumps({"user": name, "password": password})
-    answer = app.ask("POST", "/login", body, Content_Type="application/json")
-    assert answer.status == 200, answer.json
-    return answer.headers
-
-
-def test_login_gives_a_session_and_logout_ends_it(app: App, account: tuple[str, str]) -> None:
-    cookie = _log_in(app, *account)["Set-Cookie"]
-    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and "Path=/" in cookie
-    session = cookie.partition(";")[0].removeprefix("session=")
-    assert app.put("mine", b"x", session).status == 201
-    assert app.ask("POST", "/logout", session=session).status == 204
-    assert app.ask("GET", "/uploads", session=session).status == 401
-
-
-def test_login_by_a_form(app: App, account: tuple[str, str]) -> None:
-    body = urlencode(dict(zip(("user", "password"), account, strict=True)))
-    answer = app.ask("POST", "/login", body, Content_Type="application/x-www-form-urlencoded")
-    assert answer.status == 200
-
-
-def test_uploads_are_the_accounts_not_the_sessions(app: App, account: tuple[str, str]) -> None:
-    sessions = [_log_in(app, *account)["Set-Cookie"].partition(";")[0].removeprefix("session=") for _ in "12"]
-    upload = app.put("mine", b"x", sessions[0]).json
-    assert app.ask("GET", upload["url"], session=sessions[1]).body == b"x"
-
-
-@pytest.mark.parametrize("password", ["", "pass word", "pass wörd ", "p" * 5000])
-def test_login_with_a_wrong_password_is_refused(app: App, account: tuple[str, str], password: str) -> None:
-    body = json.dumps({"user": account[0], "password": password})
-    answer = app.ask("POST", "/login", body)
-    assert answer.status == 401
-    assert "Set-Cookie" not in answer.headers
-
-
-def test_login_of_an_unknown_user_is_refused_in_the_same_words(app: App, account: tuple[str, str]) -> None:
-    wrong, unknown = (
-        app.ask("POST", "/login", json.dumps({"user": user, "password": "x"})) for user in (account[0], "nobody")
-    )
-    assert (wrong.status, wrong.body) == (unknown.status, unknown.body)
-
-
-@pytest.mark.parametrize("name", ["", "\\ud800", "\\u0000", "🦆", "n" * 2000])
-def test_login_of_a_name_that_no_user_can_have_is_refused(app: App, name: str) -> None:
-    assert app.ask("POST", "/login", f'{{"user": "{name}", "password": "x"}}'.encode()).status == 401
-
-
-@pytest.mark.parametrize("body", ["", "[]", "{}", '{"user": 1, "password": "x"}', '{"user": "x"'])
-def test_login_needs_user_and_password(app: App, body: str) -> None:
-    assert app.ask("POST", "/login", body).status == 400
-
-
-def test_an_account_cannot_be_added_twice(app: App, account: tuple[str, str]) -> None:
-    options = ("--dir", str(app.directory), *app.back_end.options)
-    done = run_app(*options, "user", "add", account[0], stdin="other\n")
-    assert done.returncode == 1
-    assert done.stderr == f"coro: there is a user '{account[0]}' already\n"
-
-
 @pytest.mark.parametrize("id", ["0", "%F0%9F%A6%86", "%ff", "%00", "a%27b", "i" * 1000])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
 def test_an_id_that_is_none_is_404(app: App, session: str, method: str, id: str) -> None:
@@ -340,7 +270,7 @@ def test_the_page_may_load_only_what_is_its_own(app: App) -> None:
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
 
 
-@pytest.mark.parametrize("path", ["/static/app.js", "/static/style.css", "/static/icon.svg"])
+@pytest.mark.parametrize("path", ["/static/app.js", "/static/strings.js", "/static/style.css", "/static/icon.svg"])
 def test_the_pages_files_are_served(app: App, path: str) -> None:
     assert app.ask("GET", path).status == 200
 

@@ -4,70 +4,13 @@
 // goes on after the next login. What is stored is the server's to know: after a change the list is read anew. State is
 // kept here and drawn; it is never read back from the document. Only `put` knows how a file travels.
 
-const STRINGS = {
-  en: {
-    title: "Uploads",
-    loginTitle: "Log in",
-    loginHint: "Log in to send files here, and to fetch or delete those you sent.",
-    sessionEnded: "Your session has ended. Log in again to go on. Files still waiting here are kept.",
-    user: "User name",
-    password: "Password",
-    logIn: "Log in",
-    noCookie: "The browser did not keep the session. Allow cookies for this site, then log in again.",
-    noAccount: "No account yet? Ask whoever runs this server.",
-    logOut: "Log out",
-    logOutTitle: "Log out now?",
-    logOutDetail: (files) => `${files} not yet uploaded will be dropped from the list.`,
-    addFiles: "Add files",
-    dropHere: "Drop files anywhere on this page",
-    pickHere: "Send files from this device",
-    choose: "Choose files",
-    dropHint: "As many as you like. Uploading starts at once.",
-    foldersLeftOut: "Folders are not uploaded. Drop the files inside them instead.",
-    queueTitle: "Uploading",
-    doneOf: (done, files) => `${done} of ${files} done`,
-    progress: (percent) => `${percent} uploaded`,
-    waiting: "waiting for its turn",
-    sent: (sent, size) => `${sent} of ${size}`,
-    rate: (size) => `${size}/s`,
-    timeLeft: (time) => `${time} left`,
-    stalled: "no data is getting through",
-    saving: "saving",
-    done: "uploaded",
-    failed: (reason) => `Not uploaded: ${reason}`,
-    uploaded: (name) => `${name} uploaded.`,
-    cancelled: (name) => `${name} cancelled.`,
-    cancel: (name) => `Cancel the upload of ${name}`,
-    remove: (name) => `Remove ${name} from the list`,
-    cancelAll: "Cancel all",
-    retry: "Retry",
-    retryLabel: (name) => `Retry ${name}`,
-    retryAll: "Retry all",
-    filesTitle: "Your files",
-    files: (count) => (count === 1 ? "1 file" : `${count} files`),
-    noFiles: "Nothing here yet. Files appear here once they are uploaded.",
-    download: (name) => `Download ${name}`,
-    delete: (name) => `Delete ${name}`,
-    deleteTitle: (name) => `Delete ${name}?`,
-    deleteDetail: "It is removed from the server for good.",
-    deleteYes: "Delete",
-    deleted: (name) => `${name} deleted.`,
-    keep: "Cancel",
-    dismiss: "Dismiss",
-    tryAgain: "Try again",
-    unreachable: "The server does not answer. Check your connection, then try again.",
-    interrupted: "The connection was lost, or the file was moved or changed. Check both, then retry.",
-    unexpected: (status) => `The server answered with status ${status}. Try again in a moment.`,
-  },
-};
+import { locale, text } from "./strings.js";
 
 const AT_ONCE = 3; // uploads under way at the same time
 const TICK = 250; // milliseconds between two drawings of the progress
 const RATE_MEMORY = 3000; // milliseconds after which an old rate counts for about a third
 const STALLED = 5000; // milliseconds without progress after which an upload is called stalled
 
-const locale = navigator.languages.find((tag) => tag.split("-")[0] in STRINGS) ?? "en";
-const text = STRINGS[locale.split("-")[0]];
 const byId = (id) => document.getElementById(id);
 const part = (row, name) => row.querySelector(`[data-part="${name}"]`);
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
@@ -385,6 +328,7 @@ async function remove(file, row) {
 
 let loggedIn = false;
 let user = ""; // who logged in on this page last
+let invitation = ""; // the token of a link to choose a password by, until that is done
 
 const endSession = () => loggedIn && showLogin(text.sessionEnded);
 
@@ -408,13 +352,20 @@ async function enter(hint) {
   pump();
 }
 
+// The form asks for name and password; of who has been invited, for a new password only.
 function showLogin(hint) {
   setLoggedIn(false);
+  for (const id of ["user", "user-label", "no-account"]) byId(id).hidden = Boolean(invitation);
+  byId("user").required = !invitation;
+  byId("password").autocomplete = invitation ? "new-password" : "current-password";
+  byId("password").minLength = invitation ? 8 : 0;
+  byId("login-title").textContent = invitation ? text.inviteTitle : text.loginTitle;
+  byId("login-button").textContent = invitation ? text.inviteChoose : text.logIn;
   byId("ask").close();
   byId("login-hint").textContent = hint;
   byId("login-error").textContent = "";
   byId("password").value = "";
-  byId(byId("user").value ? "password" : "user").focus();
+  byId(byId("user").value || invitation ? "password" : "user").focus();
 }
 
 function forget() {
@@ -425,13 +376,15 @@ function forget() {
 
 async function logIn(event) {
   event.preventDefault();
-  const name = byId("user").value.trim();
+  const password = byId("password").value;
+  const proof = invitation ? { invitation, password } : { user: byId("user").value.trim(), password };
   byId("login-error").textContent = "";
   byId("login-button").disabled = true;
   try {
-    await call("POST", "/login", { user: name, password: byId("password").value });
+    const { user: name } = await call("POST", "/login", proof);
     if (user && user !== name) forget(); // one person's files never go into another's account
-    user = name;
+    byId("user").value = user = name;
+    invitation = "";
     await enter(text.noCookie);
     if (loggedIn) byId("choose").focus();
   } catch (error) {
@@ -494,4 +447,8 @@ for (const element of document.querySelectorAll("[data-text]")) element.textCont
 byId("drop").setAttribute("aria-label", text.addFiles);
 listen();
 setInterval(tick, TICK);
-enter(text.loginHint);
+if (location.hash.startsWith("#invitation=")) {
+  invitation = location.hash.slice("#invitation=".length);
+  history.replaceState(null, "", location.pathname); // lest it is bookmarked, or read over a shoulder
+  showLogin(text.inviteHint);
+} else enter(text.loginHint);
