@@ -37,7 +37,7 @@ class ProtocolError(ClientError):
 
 
 class ResponseTooLarge(ClientError, LimitExceeded):
-    """The response's head or body is larger than the limit for it. Its connection was closed."""
+    """The response's head or body is larger than the limit for it."""
 
 
 class RedirectError(ClientError):

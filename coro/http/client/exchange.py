@@ -2,7 +2,7 @@
 
 The usual request goes out in one send, and its response comes in with one receive. A body that does not fit is sent by
 a task of its own, while this one reads: a server may answer before it has read all, and one that refuses is not sent
-the rest. Only when the response is complete, nothing came behind it and the request was sent to its end, the
+the rest. Only when the response is there to its end, nothing came behind it and the request was sent to its end, the
 connection goes back to the pool. In any other case, cancellation above all, it is closed: nobody will ever read the
 answer to another's question.
 
@@ -140,6 +140,8 @@ class Exchange:
         parser = connection.parser
         self._complete = parser.complete
         head = parser.head
+        if head is not None and not parser.complete:
+            parser.skip()
         if head is not None and head.keep_alive and parser.clean and self._sending is None:
             connection.requests += 1
             self._pool.release(connection.origin, connection, head.kept)

@@ -16,9 +16,10 @@ from __future__ import annotations
 
 import math
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 
-from coro.http.client.errors import ConnectionLost, ProtocolError, ResponseTooLarge
+from coro.http.client.errors import ClientError, ConnectionLost, ProtocolError, ResponseTooLarge
 
 TOKEN = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, section 5.6.2
 STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
@@ -243,6 +244,12 @@ class ResponseParser:
         if self._chunked or not 0 <= self._left <= len(self._buffer) - self._position:
             return None
         return self.read_body(self._left)
+
+    def skip(self) -> None:
+        """Read past what has come of the body: that may be all of it."""
+        with suppress(ClientError):
+            while self.read_body(1 << 20):
+                pass
 
     def _next_chunk(self) -> bool:
         """Read the line in front of a chunk (RFC 9112, section 7.1). False when it is not there yet or none follows."""

@@ -147,13 +147,41 @@ def test_it_is_given_up_even_if_nobody_has_closed_it_yet(network: Network) -> Co
     assert [wire.origin for wire in network.wires] == ["http://b", "http://a", "http://a"]
 
 
-def test_response_that_was_not_read_to_its_end_closes_the_connection(network: Network) -> Coro[None]:
-    def impatient(response: StreamedResponse) -> Coro[bytes]:
-        return response.read(1)
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\nabc"
 
-    network.serve(answer(OK))
+
+def impatient(response: StreamedResponse) -> Coro[bytes]:
+    return response.read(1)
+
+
+def failing(response: StreamedResponse) -> Coro[bytes]:
+    yield from response.read(1)
+    raise LookupError("a bug")
+
+
+def test_response_that_was_not_read_to_its_end_closes_the_connection(network: Network) -> Coro[None]:
+    network.serve(answer(LONG))
     assert (yield from network.client.stream("GET", "http://a/", impatient)) == b"a"
     assert network.open == [False]
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+
+
+@pytest.mark.parametrize("use", [impatient, failing])
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [(OK, True), (CHUNKED + b"0\r\n\r\n", True), (CHUNKED, False), (CHUNKED + b"x\r\n", False), (OK + b"x", False),
+     (b"HTTP/1.1 200 OK\r\n\r\nabc", False)],
+)  # fmt: skip
+def test_unread_rest_that_is_here_already_does_not_matter(
+    network: Network, data: bytes, kept: bool, use: Any
+) -> Coro[None]:
+    network.serve(answer(data))
+    client = network.client
+    with suppress(LookupError):
+        yield from client.stream("GET", "http://a/", use)
+    assert network.open == [kept]
 
 
 @pytest.mark.parametrize("limit", [100, 1])
@@ -194,11 +222,7 @@ def test_response_cannot_be_read_when_its_function_has_ended(network: Network) -
 
 
 def test_error_in_the_function_closes_the_connection(network: Network) -> Coro[None]:
-    def failing(response: StreamedResponse) -> Coro[None]:
-        yield from response.read(1)
-        raise LookupError("a bug")
-
-    network.serve(answer(OK))
+    network.serve(answer(LONG))
     with pytest.raises(LookupError):
         yield from network.client.stream("GET", "http://a/", failing)
     assert network.open == [False]
