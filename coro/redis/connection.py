@@ -17,7 +17,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from coro import ClosedError, EndOfStream, Stream, __version__, connect, connect_unix, now, timeout
+from coro import BusyError, ClosedError, EndOfStream, Stream, __version__, connect, connect_unix, now, timeout
 from coro.redis.errors import (
     NoPermissionError,
     NoProtocolError,
@@ -63,11 +63,14 @@ class Connection:
         """Send commands at once and wait for their replies, error replies among them. Suspends.
 
         What the server says out of band is passed over. After an error (OSError, `EndOfStream`, `ProtocolError`), and
-        when cancelled, the connection is not `in_step` any more: it has to be closed.
+        when cancelled, the connection is not `in_step` any more: it has to be closed. `BusyError`, and nothing is sent,
+        while another exchange is under way.
         """
         parts: list[bytes] = []
         for args in commands:
             encode_into(parts, args)
+        if not self.in_step and not self.stream.closed:
+            raise BusyError("another reply is due on this connection of Redis: it is for one task at a time")
         self.in_step = False
         for data in joined(parts):
             yield from self.stream.write(data)

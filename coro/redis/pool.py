@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from coro import (
+    BusyError,
     ClosedError,
     CoroError,
     Semaphore,
@@ -106,8 +107,11 @@ class ConnectionPool:
                 return (yield from connection.exchange(commands))
         except TimeoutError:
             reason = TimeoutError(f"{shown} was not answered within {patience:g} s")
+        except BusyError:
+            raise  # of our own making: the exchange that is under way goes on
         except (OSError, CoroError) as error:
             reason = error
+        connection.close()
         if self.closed:
             reason = None
         raise lost(self.settings, reason, shown, sent=True)

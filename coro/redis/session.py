@@ -36,7 +36,9 @@ T = TypeVar("T")
 
 
 class Session(Commands[S]):
-    """Commands on one connection. Given to the body of `Redis.session`."""
+    """Commands on one connection, for one task at a time (`BusyError`). Given to the body of `Redis.session`."""
+
+    ended = False
 
     def __init__(self, pool: ConnectionPool, connection: Connection, decode: bool) -> None:
         self._pool = pool
@@ -54,6 +56,8 @@ class Session(Commands[S]):
         return self._exchange(args, convert, seconds + self._pool.settings.timeout if seconds else math.inf)
 
     def _exchange(self, args: Sequence[Argument], convert: Convert, patience: float) -> Coro[Any]:
+        if self.ended:
+            raise RuntimeError("the session or transaction has ended: its connection is somebody else's now")
         (reply,) = yield from self._pool.exchange(self._connection, [args], patience)
         if isinstance(reply, ReplyError):
             raise reply
@@ -93,9 +97,11 @@ def run_session(pool: ConnectionPool, decode: bool, body: Callable[[Session[S]],
     """`body` with a connection, which is closed afterwards. Suspends."""
 
     def use(connection: Connection) -> Coro[T]:
+        session: Session[S] = Session(pool, connection, decode)
         try:
-            return (yield from body(Session(pool, connection, decode)))
+            return (yield from body(session))
         finally:
+            session.ended = True
             connection.close()  # nobody knows what was done to it
 
     return pool.lend(use)
@@ -133,6 +139,8 @@ def _attempt(
             with suppress(RedisConnectionError, ClosedError):  # it is closed then, and watches nothing
                 yield from pool.exchange(connection, [(b"UNWATCH",)])
         raise
+    finally:
+        transaction.ended = True
     queue = transaction.queue or []
     if not queue:
         yield from pool.exchange(connection, [(b"UNWATCH",)])
