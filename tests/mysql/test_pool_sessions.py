@@ -12,11 +12,12 @@ import coro
 from coro import Coro
 from coro.mysql import Connection, DatabaseError, Pool, ProgrammingError
 from coro.mysql import pool as pool_module
-from tests.mysql.sessions import is_gone, through, until, with_pool
+from tests.mysql.sessions import create_user, is_gone, through, until, with_pool
 from tests.proxy import Proxy
 from tests.services import SQLServer
 
 SESSION = "SELECT CONNECTION_ID()"
+PING = b"\x01\0\0\0\x0e"  # COM_PING
 
 
 # --- Age and idleness ---------------------------------------------------------------------------------------
@@ -78,7 +79,8 @@ def test_a_server_that_vanished_is_asked_for_a_sign_of_life_after_long_idleness(
         proxy.hold_replies(old=True)
         monkeypatch.setattr(pool_module, "PING_AFTER", 0.0)
         assert (yield from pool.fetch_value("SELECT 7")) == 7
-        assert proxy.connections == 4  # one ping was in vain, and the other two were not waited for
+        assert proxy.connections == 4
+        assert proxy.requests.count(PING) == 1  # in vain; with the other two connections it was not even tried
         assert "1 idle" in repr(pool)
 
     through(mariadb, body, size=3)
@@ -91,7 +93,7 @@ def test_a_server_that_answers_the_ping_is_used_again(mariadb: SQLServer, monkey
         for _ in range(3):
             yield from pool.execute("DO 1")
         assert proxy.connections == 1
-        assert proxy.requests.count(b"\x01\0\0\0\x0e") == 2  # COM_PING
+        assert proxy.requests.count(PING) == 2
 
     through(mariadb, body)
 
@@ -136,6 +138,32 @@ def test_what_one_user_leaves_in_the_session_the_next_does_not_find(
         sql_server.sql("CREATE PROCEDURE p() BEGIN SET @a = 1; END", database=name)
         sql_server.sql("CREATE FUNCTION f() RETURNS INT BEGIN SET @a = 1; RETURN 1; END", database=name)
         with_pool(sql_server.url(name), body, size=1)
+
+
+def test_a_session_that_was_changed_and_whose_user_failed_is_not_lent_again(sql_server: SQLServer) -> None:
+    def fail(connection: Connection) -> Coro[None]:
+        yield from connection.execute("SET @a = 1")
+        raise ValueError("the program's own")
+
+    def body(pool: Pool) -> Coro[None]:
+        with pytest.raises(ValueError, match="the program's own"):
+            yield from pool.lend(fail)
+        assert (yield from pool.fetch_value("SELECT @a")) is None
+
+    with_pool(sql_server.url(), body, size=1)
+
+
+def test_a_session_that_became_another_users_is_not_lent_again(sql_server: SQLServer) -> None:
+    user = create_user(sql_server, "secret")
+
+    def become(connection: Connection) -> Coro[None]:
+        yield from connection.change_user(user, "secret")
+
+    def body(pool: Pool) -> Coro[None]:
+        yield from pool.lend(become)
+        assert str((yield from pool.fetch_value("SELECT CURRENT_USER()"))).startswith("root@")
+
+    with_pool(sql_server.url(), body, size=1)
 
 
 def test_a_session_that_nothing_was_left_in_is_not_reset_and_keeps_its_statements(sql_server: SQLServer) -> None:
