@@ -128,6 +128,37 @@ def test_abandoned_at_any_step_the_next_query_gets_its_own_answer(mariadb_databa
     with_pool(mariadb_database, body, size=1, kill_cancelled=True)
 
 
+def sleeping_lend(pool: Pool) -> Coro[object]:
+    return pool.lend(lambda connection: coro.sleep_forever())
+
+
+def sleeping_statement(pool: Pool) -> Coro[object]:
+    return pool.execute("DO SLEEP(0.5)")
+
+
+def sleeping_stream(pool: Pool) -> Coro[object]:
+    return pool.stream("SELECT SLEEP(0.5)")
+
+
+@pytest.mark.parametrize("operation", [sleeping_lend, sleeping_statement, sleeping_stream])
+def test_what_is_abandoned_when_the_loop_has_ended_closes_its_connection(
+    mariadb: SQLServer, operation: Operation
+) -> None:
+    def body(pool: Pool) -> Coro[Generator[Any, Any, object]]:
+        yield from pool.execute("DO 1")
+        generator = operation(pool)
+        next(generator)  # it waits for the statement's answer, or sleeps
+        return generator
+
+    def main() -> Coro[tuple[Pool, Generator[Any, Any, object]]]:
+        pool = Pool(mariadb.url(), kill_cancelled=True)
+        return pool, (yield from body(pool))
+
+    pool, generator = coro.run(main())
+    generator.close()
+    assert "0 of 16 connections lent, 0 idle" in repr(pool)
+
+
 def test_no_slot_is_lost_in_ten_thousand_rounds_of_cancellation(mariadb_database: str) -> None:
     dice = random.Random(0)
     steps = [1] * 8 + [2, 3, 4, 100]  # most of them while they wait for a connection
