@@ -30,6 +30,7 @@ from coro.mysql.parameters import Parameter, encode_parameters
 from coro.mysql.replies import EOF, ERR, LOCAL_INFILE, OK, Outcome, expect_ok, parse_eof, parse_err, parse_ok
 from coro.mysql.rows import BinaryRows, Row, RowReader, TextRows
 
+OPEN_TRANSACTION: Final = c.SERVER_STATUS_IN_TRANS | c.SERVER_STATUS_IN_TRANS_READONLY
 _MAX_COLUMNS: Final = 0xFFFF
 _EXECUTE: Final = Struct("<BIBI")  # command, statement, cursor type, iteration count (1)
 _FETCH: Final = Struct("<BII")  # command, statement, number of rows
@@ -114,7 +115,7 @@ class CommandPhase:
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction was open when the server answered last."""
-        return bool(self.status & (c.SERVER_STATUS_IN_TRANS | c.SERVER_STATUS_IN_TRANS_READONLY))
+        return bool(self.status & OPEN_TRANSACTION)
 
     def query(self, sql: str) -> Exchange[list[Result]]:
         """Runs SQL that has no parameters (text protocol)."""

@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 from coro.mysql import constants as c
 from coro.mysql.bulk import MultiRowInsert, bulk_batches, suits_bulk
 from coro.mysql.channel import Channel
-from coro.mysql.commands import CommandPhase, Result, Statement
+from coro.mysql.commands import OPEN_TRANSACTION, CommandPhase, Result, Statement
 from coro.mysql.errors import DatabaseError, Error, ProgrammingError
 from coro.mysql.handshake import Session, change_user
 from coro.mysql.parameters import Parameter
@@ -314,15 +314,18 @@ class Connection(Queries):
         return self._phase.session_changed
 
     @property
+    def has_leftovers(self) -> bool:
+        """Whether the session may differ from a new one: a transaction is open, its state or its user was changed."""
+        phase = self._phase
+        return bool(phase.status & OPEN_TRANSACTION) or phase.session_changed or self.user_changed
+
+    @property
     def closed(self) -> bool:
         return self._channel.closed
 
-    def is_usable(self) -> bool:
-        """Whether the connection is open, and the server silent, as it is while it waits. Does not suspend."""
-        return not self.closed and self._channel.is_silent()
-
     def is_silent(self) -> bool:
-        """Whether the socket is open, and the server has neither said anything nor closed it. Does not suspend."""
+        """Whether the socket is open, and the server has neither said anything nor closed it, as it is while it waits
+        for a statement or is at one. Does not suspend."""
         return self._channel.is_silent()
 
     @property

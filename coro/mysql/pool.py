@@ -144,11 +144,11 @@ class Pool(Queries):
         For what needs one session: temporary tables, locks, variables. They are gone when `use` has returned.
         """
         with (yield from self._permits.acquire()):
-            pooled = yield from self._take()
+            pooled = self._ready() or (yield from self._take())
             connection = pooled.connection
             try:
                 result = yield from use(connection)
-                if connection.in_transaction or connection.session_changed:
+                if connection.has_leftovers:
                     yield from self._clean(pooled)
                 return result
             except GeneratorExit:
@@ -166,7 +166,7 @@ class Pool(Queries):
         yield from self._permits.acquire()
         pooled = None
         try:
-            pooled = yield from self._take()
+            pooled = self._ready() or (yield from self._take())
             stream = yield from open_stream(pooled.connection)
         except BaseException as error:
             if pooled is not None:
@@ -201,27 +201,35 @@ class Pool(Queries):
 
     # --- Lending -----------------------------------------------------------------
 
-    def _take(self) -> Coro[_Pooled]:
-        """An idle connection that is alive, or a new one."""
-        while (pooled := self._next_idle()) is not None:
-            if now() - pooled.idle_since < PING_AFTER or (yield from self._answers(pooled.connection)):
-                return pooled
-            self._drop([other for other in self._idle if other.target == pooled.target])
-        connection, target = yield from self._servers.connect()
-        if self._kill_cancelled:
-            connection.linger()
-        return _Pooled(connection, target, now() + self._max_age * random.uniform(0.9, 1), 0)
-
-    def _next_idle(self) -> _Pooled | None:
+    def _ready(self) -> _Pooled | None:
+        """The idle connection that was used last, if it can be used at once. Those that are dead or too old go."""
         if self.closed:
             raise ClosedError(f"{self!r} is closed")
         time = now()
         while self._idle:
             pooled = self._idle.pop()
-            if time < self._end(pooled) and pooled.connection.is_usable():
-                return pooled
+            idle = time - pooled.idle_since
+            if idle < self._max_idle and time < pooled.retire_at and pooled.connection.is_silent():
+                if idle < PING_AFTER:
+                    return pooled
+                self._idle.append(pooled)  # `_take` asks it first
+                return None
             pooled.connection.close()
         return None
+
+    def _take(self) -> Coro[_Pooled]:
+        """A connection for which one has to wait: idle for long, and alive after all, or new."""
+        while self._idle:
+            pooled = self._idle.pop()
+            if (yield from self._answers(pooled.connection)):
+                return pooled
+            self._drop([other for other in self._idle if other.target == pooled.target])
+            if (ready := self._ready()) is not None:
+                return ready
+        connection, target = yield from self._servers.connect()
+        if self._kill_cancelled:
+            connection.linger()
+        return _Pooled(connection, target, now() + self._max_age * random.uniform(0.9, 1), 0)
 
     def _answers(self, connection: Connection) -> Coro[bool]:
         with suppress(Error), move_on_after(PING_TIMEOUT):
@@ -233,6 +241,8 @@ class Pool(Queries):
     def _clean(self, pooled: _Pooled) -> Coro[None]:
         """Undo what is left in the session. Its user has the result already: a failure costs the connection only."""
         connection = pooled.connection
+        if connection.user_changed:
+            return connection.abort()
         with suppress(Error), move_on_after(CLEAN_TIMEOUT):
             if not connection.session_changed:
                 yield from connection.rollback()
@@ -257,7 +267,7 @@ class Pool(Queries):
                 connection.abort()
         elif self.closed:
             connection.close()
-        elif connection.in_transaction or connection.session_changed or connection.user_changed:
+        elif connection.has_leftovers:
             connection.abort()
         else:
             pooled.idle_since = now()
