@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks import (
+    capacity,
     connections,
     http_client,
     http_hello,
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "primitives": primitives.measure,
     "undriven": undriven.measure,
     "inspection": inspection.measure,
+    "capacity": capacity.measure,
     "mysql_client": mysql_client.measure,
     "redis_client": redis_client.measure,
     "redis_cluster": redis_cluster.measure,

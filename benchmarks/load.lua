@@ -1,5 +1,6 @@
 -- wrk -s load.lua URL                        GETs of the URL.
 -- wrk -s load.lua URL -- TOKENS SIZE         PUTs of SIZE bytes, with one session of the file TOKENS after another.
+-- wrk -s load.lua URL -- TOKENS SIZE PAUSE   ... and a pause of so many ms on a connection before each.
 --
 -- A body is its session's token, over and over, so that a stored file tells whose it must be, to the last byte.
 -- What wrk measured is printed as one line of JSON.
@@ -18,6 +19,11 @@ function init(args)
     local body = token:rep(math.ceil(size / #token)):sub(1, size)
     local fields = { ["Cookie"] = "session=" .. token, ["Content-Type"] = "application/octet-stream" }
     requests[#requests + 1] = wrk.format("PUT", "/upload/file-" .. #requests .. ".bin", fields, body)
+  end
+
+  if args[3] then
+    local pause = tonumber(args[3])
+    function delay() return math.random(0, 2 * pause) end
   end
 
   -- Defined only here, because wrk takes a quicker path when there are none.

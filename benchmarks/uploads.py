@@ -45,14 +45,19 @@ class Server:
 
 
 @contextmanager
-def server(peer: Peer, stores: Stores, options: Sequence[str] = ("--no-fsync", "--no-digest")) -> Iterator[Server]:
-    """Run a peer with an empty database and directory. `options`: of the upload app."""
+def server(
+    peer: Peer,
+    stores: Stores,
+    options: Sequence[str] = ("--no-fsync", "--no-digest"),
+    tools: Sequence[str] = (),
+) -> Iterator[Server]:
+    """Run a peer with an empty database and directory. `options`: of the upload app; `tools`: of `coro run`."""
     peer.check()
     port = free_port()
     ports = [str(port), str(stores.redis_port), str(stores.mysql_port)]
     with stores.emptied(with_table=peer is not CORO) as directory:
         if peer is CORO:
-            command = [sys.executable, "-m", "coro", "run", "apps.upload", "--port", str(port)]
+            command = [sys.executable, "-m", "coro", "run", *tools, "apps.upload", "--port", str(port)]
             command += [
                 "--dir",
                 str(directory),

@@ -99,6 +99,8 @@ def _command_line(arguments: Sequence[str]) -> int:
     run = commands.add_parser("run", help="run a program", description="Run a generator function, or a service.")
     run.add_argument("--watchdog", type=_seconds, metavar="SECONDS", help="name what holds up the loop for longer")
     run.add_argument("--trace", metavar="FILE", help="record the run for ui.perfetto.dev or chrome://tracing")
+    run.add_argument("--stats", action="store_true", help="tell at the end how many requests a second it can do")
+    run.add_argument("--task-frames", action="store_true", help="have profilers see the tasks' names")
     run.add_argument("target", metavar="MODULE[:NAME]", help="what to run; NAME is `main` by default")
     rest = run.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="options of the program")
     rest.required = False  # as it is in later Pythons; else a missing MODULE is reported with this one
@@ -123,7 +125,7 @@ def _command_line(arguments: Sequence[str]) -> int:
 
 
 def _run(program: Any, name: str, options: argparse.Namespace) -> int:
-    tools = Tools(watchdog=options.watchdog, trace=options.trace)
+    tools = Tools(watchdog=options.watchdog, trace=options.trace, stats=options.stats, frames=options.task_frames)
     if isinstance(program, Service):
         return _run_service(program, service_options(program, name, options.rest), name, tools)
     _Parser(prog=name, description=inspect.getdoc(program)).parse_args(options.rest)

@@ -22,6 +22,7 @@ from apps.upload.storage import Storage, make_directories
 from apps.upload.store import Metadata, Sessions, StoreDown
 from coro import Coro
 from coro.cli import CommandError, Service
+from coro.debug import stats
 from coro.http import AccessLog, Server
 
 FIRST_USER = "admin"
@@ -81,7 +82,9 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
             resumables = Resumables(storage, options.expire)
         with _access_log(options.access_log) as log:
             handlers = UploadHandlers(sessions, metadata, storage, resumables)
-            server = Server(handlers.handle, access_log=log, proxies=options.proxies)
+            measuring = stats()
+            recorders = [measuring] if measuring else []
+            server = Server(handlers.handle, access_log=log, recorders=recorders, proxies=options.proxies)
             with coro.open_signals(signal.SIGTERM) as signals:
 
                 def stop_on_signal() -> Coro[None]:

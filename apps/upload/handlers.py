@@ -10,6 +10,7 @@
 | `/files/`             | resumable uploads, see tus.py                                                 |
 | `/login`, `/logout`.. | accounts, see logins.py                                                       |
 | `GET /health`         | 200 while the process serves                                                  |
+| `GET /stats`          | under `coro run --stats`: how many requests a second this process could do    |
 | `GET /`, `/static/..` | the page                                                                      |
 
 Every answer that is not one of these is `{"error": "..."}` with the status that is due.
@@ -36,6 +37,7 @@ from apps.upload.storage import Storage, TooLarge
 from apps.upload.store import FULL, Metadata, NoRoom, OutcomeUnknown, Sessions, StoreDown, Upload
 from apps.upload.tus import TusHandlers
 from coro import Coro
+from coro.debug import stats
 from coro.http import (
     Answer,
     FileResponse,
@@ -89,6 +91,7 @@ class UploadHandlers:
         router.add("GET", "/uploads/{id}", self.download)
         router.add("DELETE", "/uploads/{id}", self.delete)
         router.add("GET", "/health", self.health)
+        router.add("GET", "/stats", self.stats)
         for path, page in _pages().items():
             router.add("GET", path, page)
         self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata)).user
@@ -221,6 +224,13 @@ class UploadHandlers:
     def health(self, request: Request) -> Coro[Answer]:
         yield from ()
         return Response.json({"status": "ok"})
+
+    def stats(self, request: Request) -> Coro[Answer]:
+        yield from self.user(request)
+        measuring = stats()
+        if measuring is None:
+            raise HTTPError(404, "nothing is measured: start the server with `coro run --stats apps.upload`")
+        return Response(200, str(measuring.report()).encode(), content_type="text/plain; charset=utf-8")
 
     def _report(self, error: StoreDown) -> None:
         """Log that a store is down, but not for each request that needs it."""

@@ -73,6 +73,7 @@ class _Row(Request):
     """Wait for the commit of a row."""
 
     __slots__ = ("task", "upload", "writer")
+    kind = "MySQL"  # for `coro top` and `coro run --stats`
 
     def __init__(self, writer: RowWriter, upload: Upload) -> None:
         self.writer = writer

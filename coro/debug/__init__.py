@@ -12,3 +12,26 @@
 Two rules. The kernel has no hooks: a tool replaces a method of one loop, on that instance, for as long as it is on.
 And what a tool wants to know is found when it is asked for, in what the tasks hold anyway.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coro.debug.capacity import Capacity
+
+
+def stats() -> Capacity | None:
+    """What `coro run --stats` measures of this run; None without it. A recorder for `coro.http.Server`.
+
+    Does not suspend.
+    """
+    import sys
+
+    from coro.task import running
+
+    module = sys.modules.get("coro.debug.capacity")
+    if module is None or running.loop is None:
+        return None
+    found: Capacity | None = running.loop.locals.get(module.Capacity)
+    return found

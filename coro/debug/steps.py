@@ -7,7 +7,7 @@ step's task; all else was woken by I/O, a timer or a thread. Without observers t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import perf_counter_ns
 from typing import Any, Protocol, TypeAlias
 
@@ -39,6 +39,7 @@ class Steps:
         self.loop = loop
         self.waiting: dict[Task[Any], Wait] = {}  # of all tasks but the running one
         self._observers: tuple[Observer, ...] = ()
+        self.run_by: Callable[[Task[Any]], Callable[[Loop], None]] | None = None  # what makes a step, for this task
         self._under_way: tuple[Task[Any], Wait, int] | None = None  # the step, and since when
 
     @classmethod
@@ -85,7 +86,10 @@ class Steps:
             loop.ready = [task]
             wait = waiting.pop(task, None) or (None, begin)
             self._under_way = task, wait, begin
-            original(loop)
+            if self.run_by is None:
+                original(loop)
+            else:
+                self.run_by(task)(loop)
             self._under_way = None
             woken = loop.ready
             end = perf_counter_ns()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class Tools:
 
     watchdog: float | None = None  # seconds
     trace: str | None = None  # a file
+    stats: bool = False
+    frames: bool = False
     worker: int | None = None  # which of several processes this is
 
     def around(self, main: Coro[T]) -> Coro[T]:
@@ -34,6 +37,10 @@ class Tools:
             starts.append(self._watch)
         if self.trace is not None:
             starts.append(self._trace)
+        if self.stats:
+            starts.append(self._measure)
+        if self.frames:
+            starts.append(self._name)
         return _with(starts, main) if starts else main
 
     def _watch(self, loop: Loop, stack: ExitStack) -> None:
@@ -56,6 +63,21 @@ class Tools:
             raise ToolError(f"cannot write the trace {path}: {error.strerror}") from None
         trace.start()
         stack.callback(trace.stop)
+
+    def _measure(self, loop: Loop, stack: ExitStack) -> None:
+        from coro.debug.capacity import Capacity
+
+        capacity = Capacity(loop)
+        capacity.start()
+        stack.callback(capacity.stop)
+        stack.callback(lambda: print(capacity.report(), end="", file=sys.stderr, flush=True))
+
+    def _name(self, loop: Loop, stack: ExitStack) -> None:
+        from coro.debug.frames import TaskFrames
+
+        frames = TaskFrames(loop)
+        frames.start()
+        stack.callback(frames.stop)
 
 
 def _with(starts: list[Callable[[Loop, ExitStack], None]], main: Coro[T]) -> Coro[T]:

@@ -14,6 +14,8 @@ from argparse import Namespace
 import coro
 from coro import Coro, Listener, Stream, TaskGroup
 from coro.cli import Service
+from coro.debug import stats
+from coro.http import Request, Response, Router, Server
 
 lock, other = coro.Lock(), coro.Lock()
 
@@ -112,6 +114,32 @@ def serve(options: Namespace, listener: Listener) -> Coro[None]:
 service = Service(serve=serve, prefix="KNOWN")
 
 
+def show(request: Request) -> Coro[Response]:
+    yield from coro.sleep(0.01)
+    yield from coro.to_thread(time.sleep, 0.01)
+    return Response(200, b"shown")
+
+
+def serve_web(options: Namespace, listener: Listener) -> Coro[None]:
+    router = Router()
+    router.add("GET", "/items/{id}", show)
+    measuring = stats()
+    server = Server(router.handle, recorders=[measuring] if measuring else [])
+    with coro.open_signals(signal.SIGTERM) as signals:
+
+        def stop() -> Coro[None]:
+            print(listener.port, flush=True)
+            yield from settled()
+            yield from signals.wait()
+            server.stop(1.0)
+
+        coro.background(stop())
+        yield from server.serve(listener)
+
+
+web = Service(serve=serve_web, prefix="KNOWN")
+
+
 # --- Tasks that hold the loop up, and tasks that leak ------------------------------------------
 
 
@@ -148,6 +176,20 @@ def busy() -> Coro[None]:
         yield from settled()
 
     yield from coro.task_group(body)
+
+
+def named() -> Coro[None]:
+    def body(group: TaskGroup) -> Coro[None]:
+        for name in "one", "two":
+            group.spawn(works(), name=name)
+        yield from ()
+
+    yield from coro.task_group(body)
+
+
+def works() -> Coro[None]:
+    for _ in range(3):
+        yield from coro.checkpoint()
 
 
 def hands_over() -> Coro[None]:

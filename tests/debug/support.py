@@ -31,7 +31,8 @@ class Place:
         self.runtime = self.path / "r"
         self.runtime.mkdir(mode=0o700)
         self.environment = {
-            **os.environ, "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{KNOWN.parent}", "XDG_RUNTIME_DIR": str(self.runtime),
+            **os.environ, "PYTHONPATH": f"{CHECKOUT}{os.pathsep}{KNOWN.parent}",
+            "XDG_RUNTIME_DIR": str(self.runtime), "TMPDIR": str(self.path),  # both are looked through
         }  # fmt: skip
 
     def coro(self, *arguments: object) -> subprocess.CompletedProcess[str]:

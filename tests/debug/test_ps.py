@@ -191,3 +191,10 @@ def test_of_several_workers_each_is_reached_by_its_own_number(place: Place) -> N
     assert len(trees) == 2 and all(line_of("service") in text for text in trees)
     assert {text.partition(":")[0] for text in dumps} == {f"process {worker}" for worker in workers}
     assert list((place.runtime / "coro").iterdir()) == []
+
+
+def test_leaked_tasks_are_all_shown_with_the_line_they_wait_in(place: Place) -> None:
+    with place.running("known:leaks") as program:
+        text = place.coro("ps", program.pid).stdout
+    assert text.count("'forgotten'") == 10_000
+    assert text.count(line_of("forgotten")) == 10_000

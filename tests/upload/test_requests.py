@@ -284,6 +284,12 @@ def test_health(app: App) -> None:
     assert app.ask("GET", "/health").json == {"status": "ok"}
 
 
+def test_stats_are_for_who_is_logged_in_and_only_when_something_is_measured(app: App) -> None:
+    assert app.ask("GET", "/stats").status == 401
+    answer = app.ask("GET", "/stats", session=app.login())
+    assert (answer.status, "coro run --stats" in answer.json["error"]) == (404, True)
+
+
 def test_errors_are_json(app: App) -> None:
     answer = app.ask("GET", "/nowhere")
     assert (answer.status, list(answer.json)) == (404, ["error"])
