@@ -286,7 +286,7 @@ def test_health(app: App) -> None:
 
 def test_stats_are_for_who_is_logged_in_and_only_when_something_is_measured(app: App) -> None:
     assert app.ask("GET", "/stats").status == 401
-    answer = app.ask("GET", "/stats", session=app.login())
+    answer = app.ask("GET", "/stats", session=app.log_in())
     assert (answer.status, "coro run --stats" in answer.json["error"]) == (404, True)
 
 
