@@ -315,9 +315,15 @@ class Connection(Queries):
 
     @property
     def has_leftovers(self) -> bool:
-        """Whether the session may differ from a new one: a transaction is open, its state or its user was changed."""
+        """Whether the session may differ from a new one: a transaction or stream is open, state or user changed."""
         phase = self._phase
-        return bool(phase.status & OPEN_TRANSACTION) or phase.session_changed or self.user_changed
+        changed = phase.session_changed or self.user_changed
+        return changed or bool(phase.status & OPEN_TRANSACTION) or self._channel.holder is not None
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a stream that has not ended holds the connection."""
+        return self._channel.holder is not None
 
     @property
     def closed(self) -> bool:

@@ -241,7 +241,7 @@ class Pool(Queries):
     def _clean(self, pooled: _Pooled) -> Coro[None]:
         """Undo what is left in the session. Its user has the result already: a failure costs the connection only."""
         connection = pooled.connection
-        if connection.user_changed:
+        if connection.user_changed or connection.is_streaming:
             return connection.abort()
         with suppress(Error), move_on_after(CLEAN_TIMEOUT):
             if not connection.session_changed:

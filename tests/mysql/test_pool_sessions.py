@@ -241,6 +241,15 @@ def test_a_stream_left_in_the_middle_takes_no_slot_with_it(sql_server: SQLServer
     with_pool(sql_server.url(), body, size=1)
 
 
+def test_a_stream_that_its_user_forgets_does_not_reach_the_next(sql_server: SQLServer) -> None:
+    def body(pool: Pool) -> Coro[None]:
+        stream = yield from pool.lend(lambda connection: connection.stream(f"SELECT a.a FROM ({NUMBERS}) a"))
+        assert not stream.ended
+        assert (yield from pool.fetch_value("SELECT 7")) == 7
+
+    with_pool(sql_server.url(), body, size=1)
+
+
 @pytest.mark.parametrize("how", ["stream", "cursor"])
 def test_a_stream_that_cannot_begin_takes_no_slot_with_it(sql_server: SQLServer, how: str) -> None:
     def body(pool: Pool) -> Coro[None]:
