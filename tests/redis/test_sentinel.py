@@ -256,6 +256,18 @@ def listening(fakes: Fakes) -> Coro[None]:
     yield from settle()
 
 
+def test_third_sentinel_is_not_waited_for_when_two_agree() -> None:
+    """Time stands still here: there is no end to the patience with the silent one."""
+
+    def body(fakes: Fakes) -> Coro[None]:
+        del fakes.b.answers[b"HELLO"]
+        one = fakes.sentinel.address
+        sentinel = Sentinel.from_url(f"redis+sentinel://{one},{one},{fakes.b.address}/mymaster")
+        assert (yield from sentinel.view()).master.port == fakes.a.listener.port
+
+    run(body)
+
+
 def test_server_that_is_no_master_is_not_taken_for_one() -> None:
     def body(fakes: Fakes) -> Coro[None]:
         fakes.a.answers[b"ROLE"] = REPLICA_ROLE
