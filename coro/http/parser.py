@@ -11,6 +11,7 @@ are limited or refused here. What arrives of a body waits in `head.chunks` for i
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -25,6 +26,7 @@ class Limits:
     target: int = 8192  # the request target (URL): 414 beyond it
     head: int = 32768  # all header fields together: 431 beyond it
     fields: int = 100  # number of header fields: 431 beyond it
+    body: float = math.inf  # a body: 413 beyond it, before its handler is called if its length is told
     chunk_framing: int = 16384  # chunk extensions and trailer fields of one body, seen at each read: 400 beyond it
     head_time: float = 20.0  # from the first byte of a request to the end of its head: 408
     idle_time: float = 75.0  # between two requests of a connection: closed
@@ -316,6 +318,8 @@ class RequestParser:
             head.chunked = True
         elif b"content-length" in fields:
             head.content_length = int(fields[b"content-length"])  # llhttp has checked that these are digits
+            if head.content_length > self.limits.body:
+                self._refuse_body()
         if b"expect" in fields:
             if fields[b"expect"].lower() != b"100-continue":
                 self._refuse(417, "the only expectation supported is 100-continue")
@@ -337,6 +341,8 @@ class RequestParser:
         else:
             head.chunks = [data]
         head.buffered += len(data)
+        if head.buffered > self.limits.body:
+            self._refuse_body()
 
     def on_message_complete(self) -> None:
         assert self._current is not None
@@ -349,6 +355,9 @@ class RequestParser:
     def _refuse(self, status: int, reason: str) -> NoReturn:
         self.refusal = Refusal(status, reason)
         raise self.refusal  # out of the callback: llhttp stops here
+
+    def _refuse_body(self) -> NoReturn:
+        self._refuse(413, f"a body may have at most {self.limits.body} bytes")
 
     def _too_large(self) -> Refusal:
         if len(self._target) > self.limits.target:

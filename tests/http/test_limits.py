@@ -79,6 +79,36 @@ def test_what_came_fast_does_not_allow_to_be_slow_for_ever_after(serve: Serve) -
     assert client.answer().status == 408
 
 
+# --- The size of a body ---------------------------------------------------------------------
+
+
+def test_body_that_tells_that_it_is_too_large_is_refused_before_its_handler_is_called(serve: Serve) -> None:
+    called: list[Request] = []
+
+    def handle(request: Request) -> Coro[Response]:
+        called.append(request)
+        return (yield from echo(request))
+
+    service = serve(handle, Limits(body=3))
+    client = service.client()
+    assert client.ask(put(b"abc")).body == b"abc"
+    answer = client.ask(put(b"abcd", "Expect: 100-continue\r\n"))
+    assert (answer.status, answer["connection"]) == (413, "close")
+    assert client.rest() == b""
+    assert len(called) == 1
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_chunked_body_that_turns_out_to_be_too_large_is_refused(serve: Serve, split: bool) -> None:
+    client = serve(echo, Limits(body=3)).client()
+    assert client.ask(put_chunked(b"1\r\na\r\n2\r\nbc\r\n0\r\n\r\n")).body == b"abc"
+    data = put_chunked(b"1\r\na\r\n3\r\nbcd\r\n0\r\n\r\n") + get()
+    client.send(*([data[i : i + 1] for i in range(len(data))] if split else [data]))
+    answer = client.answer()
+    assert (answer.status, answer["connection"]) == (413, "close")
+    assert client.rest() == b""
+
+
 # --- Connections ---------------------------------------------------------------------------
 
 
