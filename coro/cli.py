@@ -19,6 +19,7 @@ import logging
 import os
 import resource
 import signal
+import ssl
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -174,6 +175,8 @@ def service_options(service: Service, name: str, arguments: Sequence[str]) -> ar
         "--grace", type=_seconds, default=service.grace, metavar="SECONDS",
         help="time that requests in flight have to finish after SIGTERM (%(default)s)",
     )  # fmt: skip
+    parser.add_argument("--certificate", metavar="FILE", help="speak TLS, with this certificate chain (PEM)")
+    parser.add_argument("--key", metavar="FILE", help="its private key (default: in the same file)")
     service.add_options(parser)
     _take_environment(parser, service.prefix)
     _check_flags(parser, arguments)
@@ -233,17 +236,32 @@ def _run_service(service: Service, options: argparse.Namespace, name: str, tools
 
 def _listen(options: argparse.Namespace) -> list[coro.Listener]:
     """A listener for each worker. All of them share the port, and the kernel spreads the connections."""
+    tls = _tls(options)
     try:
-        first = coro.listen(options.host, options.port)
+        first = coro.listen(options.host, options.port, tls=tls)
         if options.workers == 1:
             return [first]
         first.close()  # so far only to see that nobody else has the port, whether they would share it or not
-        listeners = [coro.listen(options.host, first.port, reuse_port=True)]
+        listeners = [coro.listen(options.host, first.port, reuse_port=True, tls=tls)]
         while len(listeners) < options.workers:
-            listeners.append(coro.listen(options.host, first.port, reuse_port=True))
+            listeners.append(coro.listen(options.host, first.port, reuse_port=True, tls=tls))
         return listeners
     except OSError as error:
         raise CommandError(error.strerror or str(error)) from None
+
+
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    if options.certificate is None:
+        if options.key is not None:
+            raise CommandError("--key needs the --certificate that it belongs to")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(options.certificate, options.key)
+    except OSError as error:  # ssl.SSLError is one
+        files = options.certificate if options.key is None else f"{options.certificate} and {options.key}"
+        raise CommandError(f"cannot serve TLS with {files}: {error.strerror or error}") from None
+    return context
 
 
 def _raise_descriptor_limit() -> None:

@@ -60,7 +60,7 @@ def prepare(options: Namespace) -> Coro[None]:
         yield from _prepare_stores(options.dir, sessions, metadata)
         yield from reconcile(options.dir, metadata, _report)
         host = f"[{options.host}]" if ":" in options.host else options.host
-        url = f"http://{host}:{options.port}/"
+        url = f"{'http' if options.certificate is None else 'https'}://{host}:{options.port}/"
         print(f"upload: {url}")
         if not (yield from metadata.has_users()):
             yield from _first_user(Accounts(sessions, metadata), url)

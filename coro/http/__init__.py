@@ -20,6 +20,7 @@ from coro.http.client.response import ClientResponse, StreamedResponse
 from coro.http.cookies import set_cookie
 from coro.http.errorpage import error_page
 from coro.http.files import FileResponse
+from coro.http.forwarded import Proxies
 from coro.http.log import AccessLog
 from coro.http.message import (
     Answer,
@@ -65,6 +66,7 @@ __all__ = [
     "MultipartBody",
     "MultipartReader",
     "Part",
+    "Proxies",
     "ProtocolError",
     "Recorder",
     "RedirectError",
