@@ -5,11 +5,11 @@ by kind; the CPU time of the whole process, the kernel's share of it included; t
 
 What follows from it. A turn costs something whatever it does (the poll, the tasks that serve all connections at once),
 and something for each step of a connection. Over windows of some milliseconds, CPU time = T * turns + R * steps; least
-squares give T and R. When all C connections that there were at once have always something to do, each turn has C steps. So a
-request of s steps takes s * (R + T / C) of CPU time then, which is less than at a light load, and the core's limit is
-one over that. A pool of n threads or connections, of which a request holds one for a time h, is at its limit at n / h.
-The smallest of these limits is the program's. By Little's law (L = lambda * W) the requests in flight are then the
-limit times the time that a request takes, and memory follows from what one in flight has been seen to take.
+squares give T and R. When all C connections that there were at once have always something to do, each turn has C
+steps. So a request of s steps takes s * (R + T / C) of CPU time then, which is less than at a light load, and the
+core's limit is one over that. A pool of n threads or connections, of which a request holds one for a time h, is at its
+limit at n / h. The smallest of these limits is the program's. By Little's law (L = lambda * W) the requests in flight
+are then the limit times the time that a request takes, and memory follows from what a connection was seen to take.
 
 The tool's own cost is in the figures: they are those of the program as it runs, with `--stats` on.
 """
