@@ -70,15 +70,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Question:
-    """One call whose type decides whether there is a mistake."""
+    """One expression, most often a call, whose type decides whether there is a mistake."""
 
-    call: ast.Call
-    message: str  # what is wrong, if the call's value is a `Coro`
+    call: ast.expr
+    message: str  # what is wrong, if its value is a `Coro`
 
     @property
     def holder(self) -> str | None:
         """What the value may have been taken out of, as `jobs` in `jobs.pop(key)`."""
-        if isinstance(self.call.func, ast.Attribute):
+        if isinstance(self.call, ast.Call) and isinstance(self.call.func, ast.Attribute):
             whole = self.call.func.value
             if all(isinstance(node, REPEATABLE) for node in ast.walk(whole)):
                 return ast.unparse(whole)
@@ -186,13 +186,15 @@ def _questions(tree: ast.Module) -> list[Question]:
                 case ast.Expr(ast.Yield(ast.Call() as call)) | ast.Assign(value=ast.Yield(ast.Call() as call)):
                     if function is not None and _coro_result(function) is not None:
                         questions.append(Question(call, f"{shown(call)} is yielded: write `yield from {shown(call)}`"))
+                case ast.Assign(targets, ast.Call() as call):
+                    questions += _never_read(targets, call, function)
+                case ast.AnnAssign(target, value=ast.Call() as call):
+                    questions += _never_read([target], call, function)
+                case ast.Expr(ast.NamedExpr(target, ast.Call() as call)):
+                    questions += _never_read([target], call, function)
                 case ast.Expr(value):
-                    for call in _dropped(value):
-                        questions.append(Question(call, mistake(shown(call), function is not None)))
-                case ast.Assign([ast.Name(name)], ast.Call() as call):
-                    if function is not None and not name.startswith("_") and not _is_read(name, function):
-                        mend = f"write `{name} = yield from {shown(call)}`"
-                        questions.append(Question(call, f"{shown(call)} is never driven, {name} never read: {mend}"))
+                    for dropped in _dropped(value):
+                        questions.append(Question(dropped, mistake(shown(dropped), function is not None)))
                 case ast.Return(ast.Call() as call):
                     if function is not None and _returns_plain(function):
                         mend = f"write `return (yield from {shown(call)})`"
@@ -200,13 +202,24 @@ def _questions(tree: ast.Module) -> list[Question]:
     return questions
 
 
-def _dropped(value: ast.expr) -> Iterator[ast.Call]:
-    """The calls whose values an expression statement drops."""
+def _never_read(targets: Sequence[ast.expr], call: ast.Call, function: Function | None) -> Iterator[Question]:
+    """A call whose value is given to names that nobody reads; to one that begins with `_` it is given on purpose."""
+    names = [target.id for target in targets if isinstance(target, ast.Name) and not target.id.startswith("_")]
+    if function is not None and len(names) == len(targets) and not any(_is_read(name, function) for name in names):
+        mend = f"write `{names[0]} = yield from {shown(call)}`"
+        yield Question(call, f"{shown(call)} is never driven, {' and '.join(names)} never read: {mend}")
+
+
+def _dropped(value: ast.expr) -> Iterator[ast.expr]:
+    """What an expression statement drops."""
     match value:
         case ast.Call(ast.Name("next")):
             pass  # what comes out was inside before
-        case ast.Call():
+        case ast.Call() | ast.Attribute() | ast.Name():
             yield value
+        case ast.Dict(_, values):
+            for element in values:
+                yield from _dropped(element)
         case ast.IfExp(_, first, second):
             yield from _dropped(first)
             yield from _dropped(second)

@@ -21,6 +21,7 @@ import resource
 import signal
 import ssl
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
@@ -32,6 +33,7 @@ from coro.debug import client
 from coro.debug import top as top_command
 from coro.debug.attach import AttachError, attachable
 from coro.debug.tools import ToolError, Tools
+from coro.mistakes import user_frames
 from coro.supervisor import supervise, until_orphaned
 
 FAILED = 1
@@ -80,6 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:  # a bug: its traceback, without our frames
+        traceback.print_exception(error.with_traceback(user_frames(error.__traceback__)))
+        return FAILED
 
 
 class _Parser(argparse.ArgumentParser):

@@ -15,8 +15,22 @@ class Cancelled(BaseException):
     """Raised inside a task at its request: a scope around it was cancelled.
 
     Let it pass; clean up in `finally`. Every further request inside the cancelled scope raises it again, except
-    under `shield`. The scope that was cancelled catches it.
+    under `shield`. The scope that was cancelled catches it. `waited_for` says in words what the task waited for.
     """
+
+    def __init__(self, message: str = "", waited_for: str = "") -> None:
+        super().__init__(message)
+        self.waited_for = waited_for
+
+
+def without_cancelled(error: BaseException) -> BaseException | None:
+    """What is left of an error when the `Cancelled` in it are taken out, also out of groups; None if it is all."""
+    if isinstance(error, Cancelled):
+        return None
+    if isinstance(error, BaseExceptionGroup):
+        cancelled, rest = error.split(Cancelled)
+        return error if cancelled is None else rest
+    return error
 
 
 class TaskCancelled(CoroError):

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from coro.errors import Cancelled, TaskCancelled
+from coro.errors import Cancelled, TaskCancelled, without_cancelled
 from coro.mistakes import check_distinct, check_generator
 from coro.task import CancelScope, Coro, Request, Task, current_task
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 class TaskGroup(Request):
     """The tasks spawned by one `task_group`. As a request: wait until all of them have ended."""
 
-    __slots__ = ("errors", "name", "open", "owner", "scope", "tasks")
+    __slots__ = ("errors", "lost", "name", "open", "owner", "scope", "tasks")
 
     def __init__(self, owner: Task[Any], name: str) -> None:
         self.owner = owner
@@ -35,6 +35,7 @@ class TaskGroup(Request):
         self.scope = CancelScope()
         self.tasks: dict[Task[Any], float] = {}  # in the order of `spawn`, with the time of the turn it was in
         self.errors: list[BaseException] = []
+        self.lost = False  # was a task of it cancelled?
         self.open = True
 
     def spawn(self, generator: Coro[T], *, name: str | None = None) -> Task[T]:
@@ -59,7 +60,9 @@ class TaskGroup(Request):
     def task_done(self, task: Task[Any]) -> None:
         del self.tasks[task]
         error = task.exception
-        if error is not None and not isinstance(error, Cancelled):
+        if isinstance(error, Cancelled):
+            self.lost = True
+        elif error is not None:
             self.record(error)
         if not self.tasks and self.owner.request is self:
             self.owner.wake()
@@ -79,7 +82,10 @@ class TaskGroup(Request):
         return errors[0] if len(errors) == 1 else BaseExceptionGroup("several tasks failed", errors)
 
     def submit(self, task: Task[Any]) -> None:
-        pass  # task_done looks at owner.request
+        if task is not self.owner:
+            raise RuntimeError(f"only its own body waits for the end of group {self.name!r}")
+        if not self.tasks:
+            task.wake()  # else task_done does, when it finds owner.request to be this
 
     def withdraw(self, task: Task[Any]) -> None:
         pass
@@ -96,7 +102,7 @@ def task_group(body: Callable[[TaskGroup], Coro[T]], *, name: str | None = None)
     """
     owner = current_task()
     group = TaskGroup(owner, name or str(getattr(body, "__qualname__", "a group")))
-    cancelled: Cancelled | None = None
+    cancelled: BaseException | None = None
     returned = False
     with group.scope:
         owner.groups = [*(owner.groups or ()), group]
@@ -106,13 +112,17 @@ def task_group(body: Callable[[TaskGroup], Coro[T]], *, name: str | None = None)
                 returned = True
                 if group.tasks:
                     yield group
-            except Cancelled as error:
-                cancelled = error
             except GeneratorExit:
                 group.scope.cancel()
+                owner.loop.adopt(group.tasks)
                 raise
             except BaseException as error:
-                group.record(error)
+                rest = without_cancelled(error)
+                if rest is None:
+                    cancelled = error
+                else:
+                    group.record(rest)
+                del rest
             while group.tasks:
                 with CancelScope(shielded=True):
                     yield group
@@ -124,6 +134,9 @@ def task_group(body: Callable[[TaskGroup], Coro[T]], *, name: str | None = None)
                 raise group.failure()
             if cancelled is not None:
                 raise cancelled
+            outer = group.scope.parent
+            if group.lost and outer is not None and outer.pending():  # the body may not have noticed: it is no result
+                raise Cancelled(f"task {owner.name!r} was cancelled, and with it tasks of group {group.name!r}")
         finally:
             cancelled = None  # or this frame would hold what holds the frame
     if returned:
@@ -154,6 +167,7 @@ def gather(*generators: Coro[T], limit: int | None = None) -> Coro[list[T]]:
 
     def work() -> Coro[None]:
         for number, generator in waiting:
+            current_task().label = str(getattr(generator, "__qualname__", "gather"))  # whose error it would be
             results[number] = yield from generator
 
     yield from gather(*[work() for _ in range(min(limit, len(generators)))])

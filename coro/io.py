@@ -79,11 +79,8 @@ class Writable(Request):
 
 
 class Watcher(Protocol):
-    """Who wants to know that a descriptor has become readable although no task reads from it."""
-
     def on_unread(self) -> None:
-        """Called once for each time that the selector was made to watch for it."""
-        ...
+        """A descriptor has become readable although no task reads from it. Called once for each watch."""
 
 
 class Descriptor:
@@ -174,38 +171,29 @@ class Socket(Descriptor):
 
     def recv(self, limit: int) -> Coro[bytes]:
         """Up to `limit` bytes, as soon as there are any; b"" at the end of the stream. May suspend. OSError."""
-        if self.drained:
-            yield self.readable
-            self.eager = 0
-        while True:
-            try:
-                data = self.sock.recv(limit)
-            except WANTS_READ:
-                request: Request = self.readable
-            except WANTS_WRITE:
-                request = self.writable
-            else:
-                self.drained = (len(data) < limit and not self.tls) or self._had_its_share()
-                return data
-            yield request
+        return self._receive("recv", limit, limit)
 
     def recv_into(self, buffer: bytearray | memoryview) -> Coro[int]:
         """Fill (part of) `buffer`; the number of bytes, 0 at the end of the stream. May suspend. OSError."""
+        return self._receive("recv_into", buffer, len(buffer))
+
+    def _receive(self, operation: str, argument: object, limit: int) -> Coro[Any]:
         if self.drained:
             yield self.readable
             self.eager = 0
         while True:
             try:
-                count = self.sock.recv_into(buffer)
+                received = getattr(self.sock, operation)(argument)
             except WANTS_READ:
                 request: Request = self.readable
             except WANTS_WRITE:
                 request = self.writable
             else:
+                count = received if isinstance(received, int) else len(received)
                 # After as much as this, more will have come by the time that it has been dealt with.
-                emptied = count < len(buffer) and count < PLENTY and not self.tls
+                emptied = count < limit and count < PLENTY and not self.tls
                 self.drained = emptied or self._had_its_share()
-                return count
+                return received
             yield request
 
     def _had_its_share(self) -> bool:
@@ -254,16 +242,6 @@ class Socket(Descriptor):
         """
         if self.tls:
             raise OSError(errno.EOPNOTSUPP, f"{self!r}: one direction of a TLS connection cannot be closed by itself")
-        self.sock.shutdown(socket.SHUT_WR)
-
-    def end_writing(self) -> None:
-        """As `send_eof`, but under TLS too. What is read after that is for throwing away: it is not decrypted any more.
-
-        Does not suspend. OSError.
-        """
-        if self.tls:
-            with suppress(OSError, ValueError):
-                cast(ssl.SSLSocket, self.sock).unwrap()
         self.sock.shutdown(socket.SHUT_WR)
 
     def connect(self, address: Any) -> Coro[None]:

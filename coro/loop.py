@@ -23,9 +23,10 @@ from contextlib import ExitStack, suppress
 from types import FrameType
 from typing import Any, TypeVar
 
-from coro.errors import Cancelled, TaskCancelled
-from coro.mistakes import check_generator, check_start, not_a_request, swallows_cancelled
-from coro.task import CHECKPOINT, START, Coro, Failure, Request, Task, running
+from coro.errors import Cancelled, TaskCancelled, without_cancelled
+from coro.handover import Delivery
+from coro.mistakes import check_generator, not_a_request, note_task, swallows_cancelled, user_frames
+from coro.task import CHECKPOINT, CancelScope, Coro, Failure, Request, Task, running
 from coro.timers import Action, Timer, TimerQueue
 
 T = TypeVar("T")
@@ -38,12 +39,15 @@ DEAF = 1000  # times that Cancelled is raised at a task's requests until its aut
 class Loop:
     """Drives tasks until the main one, and the background ones after it, have ended."""
 
+    scope: CancelScope | None = None
     described = ""  # its tasks are in no group
     LONGEST_POLL = 86400.0  # seconds; selectors raise OverflowError for very distant timers
 
     def __init__(
         self, selector: selectors.BaseSelector | None = None, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        if running.loop is not None:
+            raise RuntimeError("coro.run() was called inside coro.run(): use `yield from` or a task group instead")
         self.selector = selector or selectors.DefaultSelector()
         self.time, self.now = clock, clock()  # `now` is when the turn began
         self.ready: list[Task[Any]] = []
@@ -79,7 +83,7 @@ class Loop:
         due = self.timers.pop_due
         self.now = now = self.time()
         while (action := due(now)) is not None:
-            action()
+            self._call(action)
 
     def _poll(self) -> None:
         self._polling = True  # from here on, `post` must wake the selector
@@ -94,7 +98,13 @@ class Loop:
         for key, mask in events:
             key.data(mask)
         for _ in range(len(self._posted)):  # not those that come meanwhile: a thread may post without end
-            self._posted.popleft()()
+            self._call(self._posted.popleft())
+
+    def _call(self, action: Action) -> None:
+        try:
+            action()
+        except Exception as error:
+            self._fail(error)
 
     def _step_batch(self) -> None:
         batch, self.ready = self.ready, []
@@ -106,9 +116,8 @@ class Loop:
                     value = task.value
                     if value is not None:
                         task.value = None
-                        if value is START:
-                            check_start(task.generator)
-                            value = None
+                        if isinstance(value, Delivery):
+                            value = value.accept(task.generator)
                     request = task.context.run(task.send, value)
                 else:
                     request = task.context.run(task.generator.throw, task.take_error())
@@ -141,11 +150,12 @@ class Loop:
         task.fail(Cancelled(f"task {task.name!r} is being cancelled"))
 
     def _failed(self, task: Task[Any], error: BaseException) -> None:
-        error.__traceback__ = error.__traceback__ and error.__traceback__.tb_next  # without the loop's own frame
-        if isinstance(error, Cancelled):
-            error.__traceback__ = None  # nobody will read it, and it holds all that the task had
+        rest = without_cancelled(error)
+        if rest is None:
+            error = Cancelled(f"task {task.name!r} was cancelled")  # without a traceback, which holds all the task had
         else:
-            error.add_note(f"in task {task.name!r}{task.parent.described}")
+            error = rest.with_traceback(user_frames(error.__traceback__))
+            note_task(error, task)
         task.finish(Failure(error))
 
     # --- The loop as parent of main and background tasks ----------------------
@@ -164,9 +174,19 @@ class Loop:
             for other in tuple(self.tasks):
                 other.cancel()
         elif task.exception is not None and not isinstance(task.exception, Cancelled):
-            self._failures.append(task.exception)
-            if self.main is not None:
-                self.main.cancel()
+            self._fail(task.exception)
+
+    def _fail(self, error: BaseException) -> None:
+        """What belongs to no group has failed: end the run."""
+        self._failures.append(error)
+        if self.main is not None:
+            self.main.cancel()
+
+    def adopt(self, tasks: dict[Task[Any], float]) -> None:
+        """Wait for tasks whose group was broken off, before the run ends."""
+        for task in tasks:
+            task.parent = self
+        self.tasks.update(tasks)
 
     def _result(self, main: Task[T]) -> T:
         failures = self._failures
@@ -234,7 +254,9 @@ def run(main: Coro[T], *, clock: Callable[[], float] = time.monotonic) -> T:
 
     Raises what `main` raised. Ctrl-C cancels the main task and, when it has cleaned up, raises KeyboardInterrupt.
     """
-    if running.loop is not None:
-        raise RuntimeError("coro.run() was called inside coro.run(): use `yield from` or a task group instead")
     check_generator(main, "coro.run")
-    return Loop(clock=clock).run(main)
+    try:
+        return Loop(clock=clock).run(main)
+    except BaseException as error:
+        error.__traceback__ = user_frames(error.__traceback__)
+        raise

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from types import GeneratorType
+import os
+from inspect import isgeneratorfunction
+from types import GeneratorType, TracebackType
 from typing import Any
 
 from coro.errors import BusyError
+from coro.handover import taken
 from coro.task import Task
+
+PACKAGE = os.path.join(os.path.dirname(__file__), "")
+KERNEL = frozenset(f"coro.{name}" for name in ("loop", "task", "group", "timing", "threads", "cli", "supervisor"))
 
 
 def not_a_request(value: object, task: Task[Any]) -> TypeError:
@@ -32,17 +38,48 @@ def innermost(task: Task[Any]) -> Any:
 
 def swallows_cancelled(task: Task[Any], times: int) -> str:
     """For a task that catches `Cancelled` and goes on."""
-    generator = innermost(task)
-    place = f"{generator.gi_code.co_filename}:{generator.gi_frame.f_lineno}"
+    place = ""
+    generator: Any = task.generator
+    while isinstance(generator, GeneratorType):
+        frame: Any = generator.gi_frame
+        if not frame.f_code.co_filename.startswith(PACKAGE) or not place:
+            place = f"{frame.f_code.co_filename}:{frame.f_lineno}"
+        generator = generator.gi_yieldfrom
     return f"task {task.name!r} goes on although it was cancelled {times} times: let Cancelled pass, at {place}"
+
+
+def user_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """A traceback without the kernel's frames; as it is if nothing would be left."""
+    frames = []
+    following = traceback
+    while following is not None:
+        if following.tb_frame.f_globals.get("__name__") not in KERNEL:
+            frames.append(following)
+        following = following.tb_next
+    shortened: TracebackType | None = None
+    for frame in reversed(frames):
+        shortened = TracebackType(shortened, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return shortened or traceback
+
+
+def note_task(error: BaseException, task: Task[Any]) -> None:
+    """Note on an error in which task it was raised, once for each."""
+    note = f"in task {task.name!r}{task.parent.described}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)
 
 
 def check_generator(generator: object, where: str) -> None:
     """TypeError, with the likely mistake, for what cannot be driven; BusyError for what is driven already."""
     if not isinstance(generator, GeneratorType):
-        raise TypeError(f"{where}() takes a generator, as in {where}(work()), not {generator!r}")
+        hint = ""
+        if isgeneratorfunction(generator):
+            hint = f": call it, {where}({generator.__name__}())"
+        elif generator is None:
+            hint = ": what was called is no generator function, there is no `yield` in it"
+        raise TypeError(f"{where}() takes a generator, as in {where}(work()), not {generator!r}{hint}")
     if generator.gi_suspended or generator.gi_running:
-        raise BusyError(f"{where}(): {_taken(generator)}")
+        raise BusyError(f"{where}(): {taken(generator)}")
 
 
 def check_distinct(generators: tuple[object, ...], where: str) -> None:
@@ -51,14 +88,8 @@ def check_distinct(generators: tuple[object, ...], where: str) -> None:
     for generator in generators:
         check_generator(generator, where)
         if id(generator) in seen:
-            raise BusyError(f"{where}(): {_taken(generator)}")
+            raise BusyError(f"{where}(): {taken(generator)}")
         seen.add(id(generator))
-
-
-def check_start(generator: Any) -> None:
-    """At the first step of a task: BusyError if another one has driven its generator since `spawn`."""
-    if generator.gi_suspended:
-        raise BusyError(_taken(generator))
 
 
 class SharedGenerators:
@@ -92,7 +123,3 @@ class SharedGenerators:
 
 def _shared(generator: Any, task: Task[Any]) -> str:
     return f"task {task.name!r} waits in {generator.__qualname__}, which another task drives too: make a new generator"
-
-
-def _taken(generator: Any) -> str:
-    return f"{generator.__qualname__} is driven by another task already: make a new generator"

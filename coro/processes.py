@@ -246,6 +246,8 @@ def run_process(
     `ProcessError` when the exit code is not 0, unless `check` is False; `LimitExceeded` for more than `limit` bytes of
     output. These, and cancellation, end the program as in `open_process`, which the other arguments are for too.
     """
+    if isinstance(stdin, str):
+        raise TypeError("run_process: stdin is bytes, not str: encode it")
     given = stdin if isinstance(stdin, bytes | bytearray | memoryview) else None
 
     def body(process: Process) -> Coro[CompletedProcess[bytes]]:

@@ -40,7 +40,11 @@ class Signals:
 
     def _deliver(self) -> None:
         if self._arrived and self._waiters:
-            self._waiters.wake_one(self._arrived.popleft())
+            self._waiters.hand_one(self._arrived.popleft(), self._put_back)
+
+    def _put_back(self, number: signal.Signals) -> None:
+        self._arrived.appendleft(number)
+        self._deliver()
 
     def _raise_again(self) -> None:
         while self._arrived:

@@ -125,6 +125,10 @@ class _Supervisor:
             code = work()
         except KeyboardInterrupt:  # before it began
             code = INTERRUPTED
+        except SystemExit as exit:  # as the interpreter does it
+            if isinstance(exit.code, str):
+                print(exit.code, file=sys.stderr)
+            code = exit.code if isinstance(exit.code, int) else int(exit.code is not None)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

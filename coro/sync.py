@@ -2,7 +2,8 @@
 
 No two tasks run at once and a switch happens only at `yield`, so none of these needs atomic operations. Waiters are
 served strictly first come, first served, and what is released is *handed* to the first waiter, never put back for
-whoever runs next: nobody can barge in, and a waiter that is cancelled is simply no longer in the queue.
+whoever runs next: nobody can barge in. A waiter that is cancelled is no longer in the queue; what was handed to it, and
+what it has not taken yet, goes to the next one. A task that never has to wait lets others run every `EAGER` operations.
 """
 
 from __future__ import annotations
@@ -15,18 +16,22 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from coro.errors import ClosedError
-from coro.task import CancelScope, Coro, Request, Task
+from coro.handover import Handed
+from coro.task import CHECKPOINT, CancelScope, Coro, Request, Task, current_task
 
 T = TypeVar("T")
+
+EAGER = 64  # operations on one object that need not wait, after which the next one lets others run
 
 
 class WaitQueue(Request):
     """First come, first served: the tasks that wait for one thing. Build new kinds of waiting on it."""
 
-    __slots__ = ("_tasks", "what")
+    __slots__ = ("_tasks", "eager", "what")
 
     def __init__(self, what: str) -> None:
         self.what = what
+        self.eager = 0  # operations in a row that did not wait
         self._tasks: OrderedDict[Task[Any], None] = OrderedDict()
 
     def submit(self, task: Task[Any]) -> None:
@@ -41,6 +46,10 @@ class WaitQueue(Request):
             return False
         self._tasks.popitem(last=False)[0].wake(value)
         return True
+
+    def hand_one(self, value: Any, give_back: Callable[[Any], object]) -> bool:
+        """Hand `value` to the first waiter; False when nobody waits. If it is cancelled first: `give_back(value)`."""
+        return self.wake_one(Handed(value, give_back)) if self._tasks else False
 
     def wake_all(self, value: Any = None) -> None:
         while self.wake_one(value):
@@ -77,24 +86,32 @@ class Event:
         self._waiters.wake_all()
 
     def wait(self) -> Coro[None]:
-        """Return when the flag is set. Suspends unless it is."""
+        """Return when the flag is set. May suspend."""
         if not self._set:
             yield self._waiters
+        elif (waiters := self._waiters).eager < EAGER:
+            waiters.eager += 1
+        else:
+            waiters.eager = 0
+            yield CHECKPOINT
 
 
 class _Permits(WaitQueue):
     """The free permits and the tasks that wait for one. `with` gives one back at the end of the block."""
 
-    __slots__ = ("free", "limit")
+    __slots__ = ("free", "limit", "owed")
 
     def __init__(self, what: str, free: int, limit: float) -> None:
         super().__init__(what)
         self.free = free
         self.limit = limit
+        self.owed = 0  # that will be given back without having been taken
 
-    def give_back(self) -> None:
-        if self._tasks:
-            self._tasks.popitem(last=False)[0].wake()
+    def give_back(self, nothing: None = None) -> None:
+        if self.owed:
+            self.owed -= 1
+        elif self._tasks:
+            self._tasks.popitem(last=False)[0].wake(Handed(None, self.give_back))
         elif self.free < self.limit:
             self.free += 1
         else:
@@ -127,8 +144,12 @@ class Semaphore:
     def acquire(self) -> Coro[AbstractContextManager[None]]:
         """Take a permit, to be given back by `with` or with `release`. Suspends while none is free."""
         permits = self._permits
+        if permits.eager >= EAGER:
+            permits.eager = 0
+            yield CHECKPOINT
         if permits.free:
             permits.free -= 1
+            permits.eager += 1
         else:
             yield permits
         return permits  # and not `self`, so that `with semaphore:` is an error
@@ -159,6 +180,10 @@ class Lock(Semaphore):
     def locked(self) -> bool:
         return not self.free
 
+    def owe(self) -> None:
+        """The next `release` is by somebody who does not hold the lock, and is to do nothing."""
+        self._permits.owed += 1
+
 
 class Condition:
     """Wait, holding a lock, for others to change what it guards.
@@ -170,22 +195,27 @@ class Condition:
 
     def __init__(self) -> None:
         self._lock = Lock()
+        self._owner: Task[Any] | None = None  # who took the lock last
         self._waiters = WaitQueue("a Condition")
 
     def acquire(self) -> Coro[AbstractContextManager[None]]:
         """Take the lock, to be given back by `with`. Suspends while another task holds it."""
-        return self._lock.acquire()
+        permit = yield from self._lock.acquire()
+        self._owner = current_task()
+        return permit
 
     def wait(self) -> Coro[None]:
         """Let go of the lock, wait for a `notify`, take the lock again. Suspends. RuntimeError without the lock.
 
         However it ends, the lock is held again: cancellation, too, arrives with it.
         """
+        self._check_owner("wait")
         self._lock.release()
         try:
             yield self._waiters
-        except GeneratorExit:
-            raise  # abandoned: nothing may be waited for any more
+        except GeneratorExit:  # abandoned: nothing may be waited for, but the block around gives the lock back
+            self._lock.owe()
+            raise
         except BaseException:
             yield from self._take_again()
             raise
@@ -193,14 +223,20 @@ class Condition:
 
     def _take_again(self) -> Coro[None]:
         with CancelScope(shielded=True):
-            yield from self._lock.acquire()
+            yield from self.acquire()
+
+    def _check_owner(self, what: str) -> None:
+        if not self._lock.locked() or self._owner is not current_task():
+            raise RuntimeError(f"{what} of a Condition whose lock this task does not hold")
 
     def notify(self, count: int = 1) -> None:
         """Wake the `count` tasks that have waited longest. RuntimeError without the lock. Does not suspend."""
-        if not self._lock.locked():
-            raise RuntimeError("notify of a Condition whose lock is not held")
+        self._check_owner("notify")
         for _ in range(count):
-            self._waiters.wake_one()
+            self._notify()
+
+    def _notify(self, nothing: None = None) -> None:
+        self._waiters.hand_one(None, self._notify)
 
     def notify_all(self) -> None:
         """Wake all that wait. RuntimeError without the lock. Does not suspend."""
@@ -241,14 +277,19 @@ class Queue(Generic[T]):
 
     def put(self, item: T) -> Coro[None]:
         """Add an item. Suspends while the queue is full. `ClosedError` when it is closed."""
-        if not self.put_nowait(item):
+        if (gets := self._gets).eager >= EAGER:
+            gets.eager = 0
+            yield CHECKPOINT
+        if self.put_nowait(item):
+            gets.eager += 1
+        else:
             yield _Put(self, item)
 
     def put_nowait(self, item: T) -> bool:
         """Add an item if there is room; whether there was. Does not suspend. `ClosedError` when it is closed."""
         if self.closed:
             raise ClosedError("put into a closed queue")
-        if self._gets.wake_one(item):
+        if self._gets and self._gets.hand_one(item, self._put_back):
             return True
         if self.capacity is not None and len(self._items) >= self.capacity:
             return False
@@ -257,9 +298,13 @@ class Queue(Generic[T]):
 
     def get(self) -> Coro[T]:
         """The oldest item. Suspends while there is none. `ClosedError` when the queue is closed and empty."""
+        if (gets := self._gets).eager >= EAGER:
+            gets.eager = 0
+            yield CHECKPOINT
         if self._items or self._puts or self.closed:
+            gets.eager += 1
             return self.get_nowait()
-        item: T = yield self._gets
+        item: T = yield gets
         return item
 
     def get_nowait(self) -> T:
@@ -274,6 +319,11 @@ class Queue(Generic[T]):
         if self.closed:
             raise ClosedError("the queue is closed and empty")
         raise IndexError("the queue is empty")
+
+    def _put_back(self, item: T) -> None:
+        """Whoever was to have it was cancelled: it is the oldest item again."""
+        if not self._gets.hand_one(item, self._put_back):
+            self._items.appendleft(item)
 
     def _admit(self) -> T:
         put = self._puts.popitem(last=False)[0]

@@ -11,6 +11,8 @@ What the rule does not see: threads that a test starts by itself, and signals se
 The plugin: `pytest -p coro.testing`, or `pytest_plugins = ["coro.testing"]` in the top `conftest.py`. Tests that are
 generator functions, also under hypothesis' `given`, then run as the main task of a `run_virtual`, with fixtures that
 are generator functions too (`fixture`); and calls that are never driven raise (coro/undriven.py).
+
+(PYTEST_DONT_REWRITE: there is no assertion here to be explained, and conftest.py may import this module.)
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
+from unittest import TestCase
 
 from coro import undriven
 from coro.debug.waits import from_outside
@@ -39,7 +42,7 @@ from coro.loop import Loop
 from coro.mistakes import SharedGenerators, check_generator
 from coro.net import Stream
 from coro.sync import Event
-from coro.task import CancelScope, Coro, Task, running
+from coro.task import CancelScope, Coro, Request, Task, running
 
 if TYPE_CHECKING:
     import pytest
@@ -431,9 +434,19 @@ def pytest_pycollect_makeitem(
     return list(collector._genfunctions(name, obj))
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """unittest calls its methods itself: one that is a generator function would pass without being run."""
+    owner = getattr(item, "cls", None)
+    if owner is not None and issubclass(owner, TestCase) and inspect.isgeneratorfunction(getattr(owner, item.name)):
+        raise TypeError(f"{item.name} is a generator function, which a unittest.TestCase cannot run: use a plain class")
+
+
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run them."""
     function = pyfuncitem.obj
+    for name, value in pyfuncitem.funcargs.items():
+        if isinstance(value, Request):
+            raise TypeError(f"fixture {name!r} has to wait: decorate it with coro.testing.fixture, not pytest's")
     given = getattr(function, "hypothesis", None)
     if given is not None and inspect.isgeneratorfunction(given.inner_test):
         given.inner_test = _runs(given.inner_test)
@@ -449,17 +462,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 def _runs(test: Callable[..., Coro[None]]) -> Callable[..., None]:
     @functools.wraps(test)
     def run(*args: Any, **arguments: Any) -> None:
-        run_virtual(_with_fixtures(functools.partial(test, *args), arguments))
+        run_virtual(_with_fixtures(functools.partial(test, *args), arguments, test.__qualname__))
 
     return run
 
 
-def _with_fixtures(test: Callable[..., Coro[None]], arguments: dict[str, Any]) -> Coro[None]:
+def _with_fixtures(test: Callable[..., Coro[None]], arguments: dict[str, Any], name: str) -> Coro[None]:
     if not any(isinstance(value, _Recipe) for value in arguments.values()):
         return test(**arguments)
 
     def body(group: TaskGroup) -> Coro[None]:
         fixtures = _Fixtures(group)
+        group.owner.label = name
         try:
             resolved = yield from fixtures.resolve(arguments)
             yield from test(**resolved)

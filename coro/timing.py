@@ -101,6 +101,8 @@ class Timeout(CancelScope):
     __slots__ = ("seconds",)
 
     def __init__(self, seconds: float) -> None:
+        if seconds != seconds:
+            raise ValueError("a time limit of nan seconds is none")
         super().__init__(now() + seconds)
         self.seconds = seconds
 
@@ -108,7 +110,11 @@ class Timeout(CancelScope):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]:
         if super().__exit__(kind, error, traceback):
-            raise TimeoutError(f"not done within {self.seconds:g} s") from None
+            waited_for = getattr(error, "waited_for", "")
+            text = f"not done within {self.seconds:g} s"
+            if self.deadline > now():
+                text = "cancelled before its time limit"
+            raise TimeoutError(f"{text}, while waiting for {waited_for}" if waited_for else text) from None
         return False
 
 

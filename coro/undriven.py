@@ -103,23 +103,20 @@ def bodies(tree: ast.Module) -> Iterator[tuple[list[ast.stmt], Function | None]]
 _BODIES = ("body", "orelse", "finalbody")
 
 
-def shown(call: ast.Call) -> str:
-    """A call as messages show it: what is called, without the arguments."""
-    return _dotted(call.func) + ("(...)" if call.args or call.keywords else "()")
-
-
-def _dotted(callee: ast.expr) -> str:
-    if isinstance(callee, ast.Name):
-        return callee.id
-    if isinstance(callee, ast.Attribute):
-        return f"{_dotted(callee.value)}.{callee.attr}"
-    return shown(callee) if isinstance(callee, ast.Call) else ast.unparse(callee)
+def shown(expression: ast.expr) -> str:
+    """An expression as messages show it; of a call, what is called, without the arguments."""
+    if isinstance(expression, ast.Call):
+        return shown(expression.func) + ("(...)" if expression.args or expression.keywords else "()")
+    if isinstance(expression, ast.Attribute):
+        return f"{shown(expression.value)}.{expression.attr}"
+    return f"({ast.unparse(expression)})" if isinstance(expression, ast.Lambda) else ast.unparse(expression)
 
 
 def mistake(call: str, in_function: bool) -> str:
     """What is wrong with a call statement that drops what was to be driven, and the mend."""
     mend = f"yield from {call}" if in_function else f"coro.run({call})"
-    return f"{call} is called but never driven, so nothing of it runs: write `{mend}`"
+    made = "is called but" if call.endswith(")") else "is"
+    return f"{call} {made} never driven, so nothing of it runs: write `{mend}`"
 
 
 def rewrite(tree: ast.Module) -> None:

@@ -20,7 +20,9 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 # `coro` itself is the public face of what stands above it; protocols may use it as their users do.
 LAYERS = (
     ("coro.errors",),
-    ("coro.task", "coro.timers"),
+    ("coro.handover", "coro.running", "coro.timers"),
+    ("coro.scopes",),
+    ("coro.task",),
     ("coro.mistakes",),
     ("coro.loop",),
     ("coro.io",),

@@ -5,11 +5,11 @@ by kind; the CPU time of the whole process, the kernel's share of it included; t
 
 What follows from it. A turn costs something whatever it does (the poll, the tasks that serve all connections at once),
 and something for each step of a connection. Over windows of some milliseconds, CPU time = T * turns + R * steps; least
-squares give T and R. When all C connections that there were at once have always something to do, each turn has C
-steps. So a request of s steps takes s * (R + T / C) of CPU time then, which is less than at a light load, and the
-core's limit is one over that. A pool of n threads or connections, of which a request holds one for a time h, is at its
-limit at n / h. The smallest of these limits is the program's. By Little's law (L = lambda * W) the requests in flight
-are then the limit times the time that a request takes, and memory follows from what a connection was seen to take.
+squares give T and R. When all C connections that are open have always something to do, each turn has C steps. So a
+request of s steps takes s * (R + T / C) of CPU time then, which is less than at a light load, and the core's limit is
+one over that. A pool of n threads or connections, of which a request holds one for a time h, is at its limit at n / h.
+The smallest of these limits is the program's. By Little's law (L = lambda * W) the requests in flight are then the
+limit times the time that a request takes, and memory follows from what one in flight has been seen to take.
 
 The tool's own cost is in the figures: they are those of the program as it runs, with `--stats` on.
 """
@@ -86,7 +86,6 @@ class Capacity:
         self._since = perf_counter_ns()
         self._cpu, self._thread_cpu = time.process_time_ns(), time.thread_time_ns()
         self._busy = 0
-        self._most = len(self._connections)
         self._window = self._since, self._thread_cpu
         self._turns = self._connection_steps = self._window_turns = self._window_steps = 0
         self._resident = resident_bytes()
@@ -104,7 +103,6 @@ class Capacity:
     def record(self, request: HTTPRequest, status: int, size: int, seconds: float) -> None:
         task = current_task()
         self._connections.add(task)
-        self._most = max(self._most, len(self._connections))
         name = handler_name(request) if status not in (404, 405) or request.params else "(no handler)"
         if name not in self.handlers and len(self.handlers) >= MOST_HANDLERS:
             name = "(others)"
@@ -181,8 +179,8 @@ class Capacity:
         others = max(0, time.process_time_ns() - self._cpu - thread) / max(1, requests)
         turn, step = self._fit.solve()
         steps = self._connection_steps / max(1, requests)
-        most = max(1, self._most)
-        full = steps * (step + turn / most) + others
+        busy_connections = max(1, len(self._connections))
+        full = steps * (step + turn / busy_connections) + others
         waited: Counter[str] = Counter()
         for handler in self.handlers.values():
             for (_, kind), stage in handler.stages.items():
@@ -203,10 +201,10 @@ class Capacity:
             used=min(1.0, thread / max(1, self._busy)),
             in_flight=flight,
             time_in_flight=flight * seconds / max(1, requests),
-            connections=most,
+            connections=busy_connections,
             pools=pools,
             resident=resident,
-            bytes_each=max(0, resident - self._resident) / most,
+            bytes_each=max(0, resident - self._resident) / busy_connections,
             descriptors=len(self._loop.selector.get_map()),
             handlers=self.handlers,
         )
@@ -251,7 +249,7 @@ class Report:
     used: float  # the part of the time in steps that the core really worked for them
     in_flight: float
     time_in_flight: float
-    connections: int  # that were open at once
+    connections: int
     pools: dict[str, tuple[int, float]]
     resident: int  # bytes
     bytes_each: float  # of memory that came with each connection
@@ -281,7 +279,7 @@ class Report:
         lines = [
             f"capacity: {self.requests:,} requests in {self.seconds:.0f} s, {rate:,.0f} a second,"
             f" {self.in_flight:.1f} in flight, {self.cpu_now * 1e6:.0f} us of CPU each"
-            f" ({self.cpu_full * 1e6:.0f} us when all {self.connections} of its connections are busy)",
+            f" ({self.cpu_full * 1e6:.0f} us when all {self.connections} connections are busy)",
             f"limit: {limit:,.0f} requests a second per core; what gives out first: {first}",
             f"  there: {flight:.1f} requests in flight at {self.time_in_flight * 1e3:.2f} ms each (Little's law),"
             f" {memory / 2**20:.0f} MiB of memory",

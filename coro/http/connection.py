@@ -12,9 +12,11 @@ import logging
 import math
 import os
 import socket
+import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 from selectors import EVENT_READ
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from coro.http.body import READ_SIZE, Body
 from coro.http.message import (
@@ -322,12 +324,19 @@ class Connection:
         """Let the client read the answer: closing with unread bytes would reset the connection and discard it."""
         self.deadline = math.inf
         with move_on_after(LINGER_TIME):
-            self.socket.end_writing()
+            self._end_writing()
             data = b"unread"
             while data:
                 data = b""
                 with move_on_after(LINGER_IDLE_TIME):
                     data = yield from self.socket.recv(READ_SIZE)
+
+    def _end_writing(self) -> None:
+        """Say that no more will come. What is read after that is for throwing away: under TLS it is not decrypted."""
+        if self.socket.tls:
+            with suppress(OSError, ValueError):
+                cast(ssl.SSLSocket, self.socket.sock).unwrap()
+        self.socket.sock.shutdown(socket.SHUT_WR)
 
     # --- Sending an answer ------------------------------------------------------------
 

@@ -27,6 +27,10 @@ def run_on(selector: type[selectors.BaseSelector], main: Coro[T]) -> T:
     return Loop(selector()).run(main)
 
 
+class BrokenOff(BaseException):
+    """What ends a run without any clean-up, as a second Ctrl-C does."""
+
+
 class TidyLoop(VirtualLoop):
     """Fails if, at its end, a timer is armed, a call is under way or a descriptor is registered."""
 

@@ -71,9 +71,9 @@ def test_notify_without_a_waiter_is_forgotten() -> Coro[None]:
 
 def test_wait_and_notify_need_the_lock() -> Coro[None]:
     condition = coro.Condition()
-    with pytest.raises(RuntimeError, match="not held"):
+    with pytest.raises(RuntimeError, match="whose lock this task does not hold"):
         yield from condition.wait()
-    with pytest.raises(RuntimeError, match="not held"):
+    with pytest.raises(RuntimeError, match="whose lock this task does not hold"):
         condition.notify()
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 import coro
 from coro import Coro, Stream
 from coro.testing import fixture, memory_streams, provide
+from tests.kernel.support import environment
 from tests.kernel.test_testing import run_pytest
 
 
@@ -165,3 +169,46 @@ def test_test_that_is_no_generator_function_is_told(tmp_path: Path) -> None:
 def test_calls_that_are_never_driven_raise(tmp_path: Path) -> None:
     said = run_tests(tmp_path, "def test_forgets():\n    coro.sleep(1)\n    yield from coro.sleep(1)\n")
     assert "NotDriven: coro.sleep(...) is called but never driven" in said
+
+
+def test_generator_in_a_unittest_is_told_instead_of_passed_without_being_run(tmp_path: Path) -> None:
+    said = run_tests(tmp_path, """
+import unittest
+class TestOld(unittest.TestCase):
+    def test_generator(self):
+        yield from coro.sleep(1)
+    def test_plain(self):
+        pass
+""")
+    assert "1 passed, 1 error" in said
+    assert "TypeError: test_generator is a generator function, which a unittest.TestCase cannot run" in said
+
+
+def test_fixture_that_waits_but_is_pytests_is_told(tmp_path: Path) -> None:
+    said = run_tests(tmp_path, """
+@pytest.fixture
+def waits():
+    yield from coro.sleep(1)
+
+def test_it(waits):
+    yield from coro.checkpoint()
+""")
+    assert "TypeError: fixture 'waits' has to wait: decorate it with coro.testing.fixture, not pytest's" in said
+
+
+def test_failing_test_with_fixtures_is_named(tmp_path: Path) -> None:
+    said = run_tests(tmp_path, "def test_fails(store):\n    yield from coro.sleep(1)\n    assert False\n")
+    assert "in task 'test_fails'" in said
+
+
+def test_conftest_may_import_fixture_and_name_the_plugin(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "from coro.testing import fixture\nimport coro\npytest_plugins = ['coro.testing']\n"
+        "@fixture\ndef one():\n    yield from coro.sleep(1)\n    return 1\n"
+    )
+    (tmp_path / "test_it.py").write_text("def test_one(one):\n    assert one == 1\n    yield from ()\n")
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:cacheprovider", "-c", os.devnull]
+    done = subprocess.run(
+        [*command, "--rootdir", str(tmp_path), str(tmp_path)], env=environment(), capture_output=True, text=True
+    )
+    assert "1 passed" in done.stdout, done.stdout + done.stderr

@@ -16,7 +16,7 @@ import pytest
 import coro
 from coro import Cancelled, Coro, Limiter, Loop, TaskCancelled, TaskGroup, from_thread, to_thread
 from coro.threads import default_limiter, to_thread_abandonable
-from tests.kernel.support import python, run_tidy, start_python
+from tests.kernel.support import BrokenOff, python, run_tidy, start_python
 
 
 def double(value: int) -> Coro[int]:
@@ -332,7 +332,7 @@ def test_thread_that_waits_for_the_loop_is_told_when_the_run_breaks_off(monkeypa
             outcome.put(error)
 
     def break_off() -> None:
-        raise MemoryError
+        raise BrokenOff
 
     def body(group: TaskGroup) -> Coro[None]:
         task = group.spawn(to_thread(call))
@@ -342,7 +342,7 @@ def test_thread_that_waits_for_the_loop_is_told_when_the_run_breaks_off(monkeypa
         yield from coro.sleep_forever()
 
     loop = Loop()
-    with pytest.raises(MemoryError):
+    with pytest.raises(BrokenOff):
         loop.run(coro.task_group(body))
     with pytest.raises(RuntimeError, match=r"from_thread\(sleep_forever\): the run .* has ended"):
         raise outcome.get(timeout=60)
@@ -352,7 +352,7 @@ def test_thread_is_cancelled_when_the_task_of_a_run_that_broke_off_is_closed() -
     outcome = queue.SimpleQueue[BaseException]()
 
     def break_off() -> None:
-        raise MemoryError
+        raise BrokenOff
 
     def work() -> Coro[None]:
         loop.post(break_off)
@@ -366,7 +366,7 @@ def test_thread_is_cancelled_when_the_task_of_a_run_that_broke_off_is_closed() -
 
     loop = Loop()
     main = to_thread(call)
-    with pytest.raises(MemoryError):
+    with pytest.raises(BrokenOff):
         loop.run(main)
     main.close()  # as the garbage collector will
     with pytest.raises(Cancelled, match="was broken off"):

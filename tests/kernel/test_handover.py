@@ -1,4 +1,4 @@
-"""Cancellation loses nothing: what was handed over is kept, and no step leaves anything behind (coro/task.py)."""
+"""Cancellation loses nothing: what was handed over goes on, and no step leaves anything behind (coro/handover.py)."""
 
 from __future__ import annotations
 
@@ -12,45 +12,103 @@ from coro import Coro, Task, TaskGroup
 from coro.testing import memory_streams
 from tests.kernel.support import TidyLoop, run_tidy
 
+Wait = Callable[[], Coro[Any]]
 
-def queue_item() -> tuple[Coro[Any], Callable[[], object]]:
+
+def queue_item() -> tuple[Wait, Callable[[], object], Callable[[], object]]:
     queue: coro.Queue[str] = coro.Queue()
-    return queue.get(), lambda: queue.put_nowait("handed over")
+    return queue.get, lambda: queue.put_nowait("handed over"), lambda: queue.get_nowait() == "handed over"
 
 
-def semaphore_permit() -> tuple[Coro[Any], Callable[[], object]]:
+def semaphore_permit() -> tuple[Wait, Callable[[], object], Callable[[], object]]:
     semaphore = coro.Semaphore(0)
-
-    def acquire() -> Coro[str]:
-        yield from semaphore.acquire()
-        assert semaphore.free == 0
-        return "handed over"
-
-    return acquire(), semaphore.release
+    return semaphore.acquire, semaphore.release, semaphore.acquire_nowait
 
 
-@pytest.mark.parametrize("kind", [queue_item, semaphore_permit])
-def test_task_cancelled_when_its_wait_was_fulfilled_keeps_what_it_got(
-    kind: Callable[[], tuple[Coro[str], Callable[[], object]]]
-) -> None:
+def thread_permit() -> tuple[Wait, Callable[[], object], Callable[[], object]]:
+    limiter = coro.Limiter(1)
+    limiter.acquire_nowait()
+    called: list[int] = []
+    return lambda: limiter.run(called.append, 1), limiter.release, lambda: limiter.acquire_nowait() and not called
+
+
+def notification() -> tuple[Wait, Callable[[], object], Callable[[], object]]:
+    condition = coro.Condition()
+
+    def wait() -> Coro[None]:
+        with (yield from condition.acquire()):
+            yield from condition.wait()
+
+    def notify() -> None:
+        condition._owner = coro.current_task()
+        condition._lock.acquire_nowait()
+        condition.notify()
+        condition._lock.release()
+
+    return wait, notify, lambda: not condition._lock.locked()
+
+
+kinds = pytest.mark.parametrize("kind", [queue_item, semaphore_permit, thread_permit, notification])
+Kind = Callable[[], tuple[Wait, Callable[[], object], Callable[[], object]]]
+
+
+@kinds
+def test_what_was_handed_to_a_task_that_is_cancelled_goes_to_the_next(kind: Kind) -> None:
     outcomes: list[str] = []
 
-    def receiver(wait: Coro[str]) -> Coro[None]:
-        outcomes.append((yield from wait))
-        yield from coro.sleep(5)
-        outcomes.append("went on")
+    def receiver(name: str, wait: Wait) -> Coro[None]:
+        try:
+            yield from wait()
+            outcomes.append(f"{name} has it")
+        except coro.Cancelled:
+            outcomes.append(f"{name} was cancelled")
+            raise
 
     def body(group: TaskGroup) -> Coro[None]:
-        wait, hand_over = kind()
-        task = group.spawn(receiver(wait))
+        wait, hand_over, _ = kind()
+        first = group.spawn(receiver("first", wait))
+        group.spawn(receiver("second", wait))
+        yield from coro.sleep(1)
+        hand_over()
+        first.cancel()
+        yield from coro.sleep(1)
+
+    run_tidy(coro.task_group(body))
+    assert sorted(outcomes) == ["first was cancelled", "second has it"]
+
+
+@kinds
+def test_what_was_handed_to_a_task_that_is_cancelled_is_free_when_nobody_else_waits(kind: Kind) -> None:
+    def body(group: TaskGroup) -> Coro[None]:
+        wait, hand_over, is_free = kind()
+        task = group.spawn(wait())
         yield from coro.sleep(1)
         hand_over()
         task.cancel()
         with pytest.raises(coro.TaskCancelled):
             yield from task.join()
-        assert outcomes == ["handed over"]
+        assert is_free()
 
     run_tidy(coro.task_group(body))
+
+
+def test_what_a_task_has_taken_is_its_own() -> Coro[None]:
+    queue: coro.Queue[str] = coro.Queue()
+    got: list[str] = []
+
+    def receiver() -> Coro[None]:
+        got.append((yield from queue.get()))
+        yield from coro.sleep(5)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        task = group.spawn(receiver())
+        yield from coro.checkpoint()
+        queue.put_nowait("item")
+        yield from coro.checkpoint()
+        task.cancel()
+
+    yield from coro.task_group(body)
+    assert got == ["item"]
 
 
 @pytest.mark.parametrize("turns", range(4))
@@ -73,9 +131,7 @@ def test_bytes_that_arrive_as_the_reader_is_cancelled_are_read_by_it_or_by_the_n
     run_tidy(coro.task_group(body))
 
 
-def test_time_limit_that_passes_as_the_wait_is_fulfilled_does_not_take_the_item_back() -> None:
-    """The put is due before the deadline, both at the same time: the getter has its item, and no exception."""
-
+def test_time_limit_that_passes_as_the_item_is_handed_over_leaves_it_to_others() -> None:
     def body(group: TaskGroup) -> Coro[None]:
         queue: coro.Queue[str] = coro.Queue()
 
@@ -86,10 +142,10 @@ def test_time_limit_that_passes_as_the_wait_is_fulfilled_does_not_take_the_item_
 
         with coro.move_on_after(5) as scope:
             group.spawn(put())
-            item = yield from queue.get()
-        assert item == "item"
-        assert scope.cancel_called
-        assert not scope.cancelled_caught
+            yield from queue.get()
+            raise AssertionError("it has the item and is cancelled")
+        assert scope.cancelled_caught
+        assert queue.get_nowait() == "item"
 
     run_tidy(coro.task_group(body))
 

@@ -13,7 +13,7 @@ import pytest
 import coro
 from coro import Cancelled, Coro, Loop, Task, TaskCancelled, TaskGroup
 from coro.testing import run_virtual
-from tests.kernel.support import on_every_selector, run_on, run_tidy
+from tests.kernel.support import on_every_selector, python, run_on, run_tidy
 
 
 def number() -> Coro[int]:
@@ -340,3 +340,71 @@ def test_post_to_a_loop_that_has_ended_is_harmless() -> None:
 
     coro.run(main())
     loops[0].post(lambda: None)
+
+
+def test_loop_inside_run_is_refused_too() -> Coro[None]:
+    with pytest.raises(RuntimeError, match="inside coro"):
+        coro.Loop()
+    yield from coro.checkpoint()
+    assert coro.now() == 0  # and the run goes on
+
+
+def test_process_that_was_forked_in_a_task_can_run_a_loop_of_its_own() -> None:
+    done = python("""
+import coro, os
+def child():
+    yield from coro.sleep(0)
+    return 7
+def main():
+    yield from coro.checkpoint()
+    pid = os.fork()
+    if not pid:
+        os._exit(coro.run(child()))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+print(coro.run(main()))
+""")
+    assert (done.stdout, done.stderr) == ("7\n", "")
+
+
+def test_traceback_shows_the_users_frames_and_none_of_the_kernel() -> None:
+    done = python("""
+import coro
+def fails():
+    yield from coro.sleep(0)
+    raise ValueError("wrong")
+def work():
+    yield from fails()
+def blocking():
+    raise KeyError("in a thread")
+def in_thread():
+    yield from coro.to_thread(blocking)
+def names(error):
+    frames, tb = [], error.__traceback__
+    while tb:
+        frames.append(tb.tb_frame.f_code.co_name)
+        tb = tb.tb_next
+    return frames
+for main in coro.gather(work(), coro.sleep(1)), coro.gather(in_thread(), limit=1), coro.race(work(), coro.sleep(1)):
+    try:
+        coro.run(main)
+    except Exception as error:
+        print(names(error), error.__notes__)
+""")
+    assert done.stderr == ""
+    notes = [f"""["in task '{name}' of group '{group}'", "in task '{group}'"]""" for name, group in [
+        ("work", "gather"), ("in_thread", "gather"), ("work", "race"),
+    ]]  # fmt: skip
+    assert done.stdout.splitlines() == [
+        f"['<module>', 'work', 'fails'] {notes[0]}",
+        f"['<module>', 'in_thread', 'blocking'] {notes[1]}",
+        f"['<module>', 'work', 'fails'] {notes[2]}",
+    ]
+
+
+@pytest.mark.parametrize(("given", "hint"), [
+    (coro.sleep, r": call it, coro.run\(sleep\(\)\)"),
+    (None, ": what was called is no generator function, there is no `yield` in it"),
+])  # fmt: skip
+def test_run_says_what_was_probably_meant(given: object, hint: str) -> None:
+    with pytest.raises(TypeError, match=hint):
+        coro.run(given)  # type: ignore[arg-type]

@@ -27,7 +27,7 @@ def test_task_that_swallows_cancelled_gets_it_at_each_request_and_is_reported_on
     assert coro.now() == 0.5  # no sleep took place after the limit
     [record] = caplog.records
     assert "let Cancelled pass" in record.getMessage()
-    assert "timing.py" in record.getMessage()  # where it waits
+    assert "test_misuse.py" in record.getMessage()  # where it waits
 
 
 def test_cleaning_up_with_a_few_requests_is_not_reported(caplog: pytest.LogCaptureFixture) -> Coro[None]:

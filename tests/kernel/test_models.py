@@ -55,6 +55,7 @@ class PermitModel:
         self.leaving: list[str] = []  # holders that give their permit back when they run
         self.grants: list[str] = []
         self.ours = 0  # permits that the program itself holds
+        self.fresh: list[str] = []  # holders that have waited and have not run since
 
     def acquire(self, name: str) -> None:
         if self.free:
@@ -69,6 +70,7 @@ class PermitModel:
 
     def give_back(self) -> None:
         if self.waiting:
+            self.fresh.append(self.waiting[0])
             self.grant(self.waiting.pop(0))
         else:
             self.free += 1
@@ -77,6 +79,10 @@ class PermitModel:
         """Cancelled, or told to leave."""
         if name in self.waiting:
             self.waiting.remove(name)
+        elif name in self.fresh:  # it has not taken it: the next one gets it
+            for names in self.fresh, self.holders, self.grants:
+                names.remove(name)
+            self.give_back()
         elif name in self.holders and name not in self.leaving:
             self.leaving.append(name)
 
@@ -84,6 +90,7 @@ class PermitModel:
         while self.leaving:
             self.holders.remove(self.leaving.pop())
             self.give_back()
+        self.fresh.clear()
 
 
 class PermitProgram:
@@ -196,12 +203,21 @@ class QueueModel:
         self.getting: list[str] = []
         self.ended: dict[str, str] = {}  # how the tasks have ended, or will when they run
         self.closed = False
+        self.fresh: dict[str, str] = {}  # what was handed to whom, who has not run since
+
+    def hand(self, item: str) -> bool:
+        """To the first who waits for one, if anybody does."""
+        if self.getting:
+            self.fresh[self.getting[0]] = self.ended[self.getting[0]] = item
+            del self.getting[0]
+            return True
+        return False
 
     def put(self, item: str) -> str:
         if self.closed:
             return "closed"
-        if self.getting:
-            self.ended[self.getting.pop(0)] = item
+        if self.hand(item):
+            pass
         elif self.capacity is None or len(self.items) < self.capacity:
             self.items.append(item)
         else:
@@ -227,6 +243,11 @@ class QueueModel:
             if name in waiting:
                 waiting.remove(name)
                 self.ended[name] = "cancelled"
+        if name in self.fresh:  # it has not taken it: the next one gets it
+            self.ended[name] = "cancelled"
+            item = self.fresh.pop(name)
+            if not self.hand(item):
+                self.items.insert(0, item)
 
     def close(self) -> None:
         self.closed = True
@@ -295,6 +316,7 @@ class QueueProgram:
 
     def pause(self) -> Coro[None]:
         yield from settle()
+        self.model.fresh.clear()
         assert list(self.queue._items) == self.model.items
         assert [put.item for put in self.queue._puts] == self.model.putting
         assert names(self.queue._gets) == self.model.getting
@@ -404,19 +426,29 @@ def test_condition_notifies_those_who_waited_longest_and_each_leaves_with_the_lo
 
     def burst(group: TaskGroup, operations: list[tuple[str, int]]) -> Coro[None]:
         """One stretch with the lock, up to a `release`."""
+        fresh: list[str] = []  # notified, and have not run since
+
+        def notify(count: int) -> None:
+            expected.update(dict.fromkeys(waiting[:count], "notified"))
+            fresh.extend(waiting[:count])
+            del waiting[:count]
+
         with (yield from condition.acquire()):
             watching.enter()
             for operation, number in operations:
                 if operation == "notify":
                     condition.notify(number % 4)
-                    expected.update(dict.fromkeys(waiting[: number % 4], "notified"))
-                    del waiting[: number % 4]
+                    notify(number % 4)
                 elif operation == "cancel" and tasks:
                     task = tasks[number % len(tasks)]
                     task.cancel()
                     if task.name in waiting:
                         waiting.remove(task.name)
                         expected[task.name] = "cancelled"
+                    elif task.name in fresh:
+                        fresh.remove(task.name)
+                        expected[task.name] = "cancelled"
+                        notify(1)
                 assert names(condition._waiters) == waiting
             yield from coro.sleep(0.01)  # what was woken may not go on before the lock is free
             watching.inside -= 1

@@ -24,7 +24,7 @@ from tests.kernel.programs import (  # noqa: F401 (fixtures)
     sleeping,
     waiting,
 )
-from tests.kernel.support import run_tidy
+from tests.kernel.support import BrokenOff, run_tidy
 
 # --- open_process: the end ---------------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ def test_run_that_is_broken_off_kills_its_program() -> None:
     started: list[Process] = []
 
     def break_off() -> None:
-        raise MemoryError
+        raise BrokenOff
 
     def body(process: Process) -> Coro[None]:
         started.append(process)
@@ -233,7 +233,7 @@ def test_run_that_is_broken_off_kills_its_program() -> None:
 
     loop = coro.Loop()
     main = open_process(["sleep", "3600"], body)
-    with pytest.raises(MemoryError):
+    with pytest.raises(BrokenOff):
         loop.run(main)
     main.close()  # as the garbage collector will
     process = started[0]

@@ -314,3 +314,8 @@ def test_pipes_and_ends_are_seen_by_every_selector(selector: type[selectors.Base
         assert (yield from run_process(["cat"], stdin=BIG)).stdout == BIG
 
     run_on(selector, main())
+
+
+def test_text_as_input_is_refused() -> Coro[None]:
+    with pytest.raises(TypeError, match="stdin is bytes, not str: encode it"):
+        yield from coro.run_process(["cat"], stdin="text")  # type: ignore[arg-type]

@@ -90,7 +90,7 @@ def test_joiner_that_gives_up_leaves_the_task_and_other_joiners_alone() -> Coro[
         with coro.move_on_after(1) as scope:
             yield from task.join()
         assert scope.cancelled_caught
-        assert task.joiners == [other]
+        assert task.joiners == {other: None}
         assert (yield from other.join()) == 7
 
     yield from coro.task_group(body)
