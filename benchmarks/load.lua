@@ -1,4 +1,5 @@
 -- wrk -s load.lua URL                        GETs of the URL.
+-- wrk -s load.lua URL -- different              GETs of which each has a field that no other has.
 -- wrk -s load.lua URL -- TOKENS SIZE         PUTs of SIZE bytes, with one session of the file TOKENS after another.
 -- wrk -s load.lua URL -- TOKENS SIZE PAUSE   ... and a pause of so many ms on a connection before each.
 --
@@ -14,6 +15,14 @@ end
 
 function init(args)
   if #args == 0 then return end
+  if args[1] == "different" then
+    local number = 0
+    function request()
+      number = number + 1
+      return wrk.format("GET", nil, { ["X-Request-Id"] = tostring(number) })
+    end
+    return
+  end
   local requests, turn, size = {}, 0, tonumber(args[2])
   for token in io.lines(args[1]) do
     local body = token:rep(math.ceil(size / #token)):sub(1, size)

@@ -31,10 +31,10 @@ def check() -> None:
         raise Failed("not installed: wrk (Debian, Ubuntu: apt-get install wrk)")
 
 
-def run(url: str, connections: int, seconds: int, *put: object) -> Load:
-    """Load `url` over that many keep-alive connections for that many seconds; `put`: see load.lua."""
+def run(url: str, connections: int, seconds: int, *kind: object) -> Load:
+    """Load `url` over that many keep-alive connections for that many seconds; `kind`: see load.lua."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={ANSWER_LIMIT}s"]
-    command += ["-s", str(SCRIPT), url, "--", *map(str, put)]
+    command += ["-s", str(SCRIPT), url, "--", *map(str, kind)]
     with pinned(LOAD_CORE):
         done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 2 * ANSWER_LIMIT)
     lines = [line for line in done.stdout.splitlines() if line.startswith("JSON ")]

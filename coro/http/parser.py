@@ -87,12 +87,15 @@ class Known:
 
     def add_line(self, line: bytes) -> tuple[str, str] | None:
         """Method and target, if the line is that of a plain request."""
+        found = self.lines.get(line)
+        if found is not None:
+            return found
         plain = PLAIN_LINE.fullmatch(str(line, "latin-1"))
         if plain is None or len(line) > KNOWN_SIZE:
             return None
         if len(self.lines) >= KNOWN_PARTS:
             self.lines.clear()
-        found = self.lines[line] = (plain[1], plain[2])
+        found = self.lines[line] = plain[1], plain[2]
         return found
 
     def add_fields(self, block: bytes, fields: dict[bytes, bytes]) -> None:
@@ -209,7 +212,7 @@ class RequestParser:
         fields = known.fields.get(data[line_end:])
         if fields is None or line_end > self.limits.target:
             return None
-        line = known.lines.get(data[:line_end]) or known.add_line(data[:line_end])
+        line = known.add_line(data[:line_end])
         if line is None:
             return None
         head = Head(line[0], line[1], "1.1", fields, True)
@@ -311,7 +314,7 @@ class RequestParser:
                 self._refuse(400, "a request needs a Host field")
         elif version != "1.0":
             self._refuse(505, f"HTTP/{version} is not supported")
-        if not REQUEST_LINE.fullmatch(self._line):
+        if self._line[:-2] not in self._known.lines and not REQUEST_LINE.fullmatch(self._line):
             self._refuse(400, "malformed request line")
         if b"transfer-encoding" in fields:
             self._check_transfer_encoding(version, fields)
