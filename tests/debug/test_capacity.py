@@ -29,7 +29,7 @@ def test_the_report_of_a_known_server(place: Place) -> None:
     lines = [line for line in text.splitlines() if " us CPU up to show, then waits " in line]
     waits = {line.split()[-1]: float(line.split()[-4].replace(",", "")) for line in lines}
     assert set(waits) == {"sleep", "threads"}
-    assert min(waits.values()) >= 9_500  # a part of the first one was before the connection was known
+    assert min(waits.values()) >= 8_000  # 10 ms each; of the first of five, a part was before the connection was known
     assert "us CPU up to the answer" in text
     assert "what gives out first: " in text
 
