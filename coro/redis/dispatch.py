@@ -100,16 +100,19 @@ def carry_out(cluster: ClusterMap, jobs: list[Job], perform: Callable[[list[Job]
 
 
 def exchange(jobs: list[Job]) -> Coro[None]:
-    """Send each node its jobs on its shared connection, and wait for all replies. Suspends."""
+    """Send each node its jobs on its shared connection, and wait for all replies. Suspends.
+
+    TypeError for what cannot be sent; then nothing was.
+    """
     parts: dict[Node, list[Job]] = {}
     for job in jobs:
         assert job.node is not None
         parts.setdefault(job.node, []).append(job)
-    sends = [_send(_request(node, part), part) for node, part in parts.items()]
-    if len(sends) == 1:
-        yield from sends[0]
+    requests = [(_request(node, part), part) for node, part in parts.items()]
+    if len(requests) == 1:
+        yield from _send(*requests[0])
     else:
-        yield from gather(*sends)
+        yield from gather(*[_send(request, part) for request, part in requests])
 
 
 def _request(node: Node, jobs: list[Job]) -> Command:

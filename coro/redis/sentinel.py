@@ -110,7 +110,6 @@ class Sentinel:
         unknown: list[str] = []
         failures: dict[str, list[str]] = {}
         news = WaitQueue(f"answers of the sentinels of {self.name!r}")
-
         left = len(self.sentinels)
 
         def ask(sentinel: Settings) -> Coro[None]:

@@ -341,6 +341,26 @@ def test_pipeline_of_all_kinds_of_commands(redis_cluster: ClusterServers) -> Non
     coro.run(main())
 
 
+def test_argument_that_cannot_be_sent_has_nothing_of_its_pipeline_sent(redis_cluster: ClusterServers) -> None:
+    redis = client(redis_cluster)
+    bad: Any = object()
+
+    def main() -> Coro[None]:
+        pipeline = redis.pipeline(transaction=False)
+        for key in KEYS[:20]:
+            pipeline.set(key, 1)
+        pipeline.set("bad", bad)
+        with pytest.raises(TypeError, match="cannot be sent to Redis"):
+            yield from pipeline.execute()
+        with pytest.raises(TypeError, match="cannot be sent to Redis"):
+            yield from redis.set("bad", bad)
+        with pytest.raises(TypeError, match="cannot be sent to Redis"):
+            yield from redis.get(bad)
+        assert (yield from redis.dbsize()) == 0
+
+    coro.run(main())
+
+
 def test_script_is_known_at_each_node_after_its_first_use_there(redis_cluster: ClusterServers) -> None:
     redis = client(redis_cluster)
 
