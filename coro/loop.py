@@ -237,8 +237,12 @@ class Loop:
             stack.callback(signal.set_wakeup_fd, previous_fd)
             if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
                 signal.signal(signal.SIGINT, self._interrupt)
-                stack.callback(signal.signal, signal.SIGINT, signal.default_int_handler)
+                stack.callback(self._leave_signals)
         return stack
+
+    def _leave_signals(self) -> None:
+        if signal.getsignal(signal.SIGINT) == self._interrupt:  # else the program has set one of its own meanwhile
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _close(self) -> None:
         running.loop = None

@@ -130,7 +130,12 @@ class Shield(CancelScope):
         """Not for a shield, which goes on after its block as if it were not there: RuntimeError."""
         raise RuntimeError("a shield cannot be cancelled and has no deadline: put `with timeout(...)` inside it")
 
-    def _arm(self) -> None:
+    @property
+    def deadline(self) -> float:
+        return math.inf
+
+    @deadline.setter
+    def deadline(self, when: float) -> None:
         self.cancel()
 
     def __exit__(

@@ -143,6 +143,24 @@ def test_deadline_moved_into_the_past_strikes_at_the_next_request() -> Coro[None
     assert scope.cancelled_caught
 
 
+def test_deadline_that_is_moved_in_a_cancelled_scope_sets_no_timer() -> Coro[None]:
+    loop = coro.current_task().loop
+    with coro.move_on_after(5) as scope:
+        scope.cancel()
+        scope.deadline = coro.now() + 100
+        assert len(loop.timers) == 0
+        yield from coro.checkpoint()
+
+
+def test_shield_has_no_deadline_and_says_so_before_it_is_entered() -> Coro[None]:
+    shield = coro.shield()
+    with pytest.raises(RuntimeError, match="a shield cannot be cancelled and has no deadline"):
+        shield.deadline = coro.now() + 1
+    with coro.move_on_after(1) as scope:
+        yield from coro.sleep(2)
+    assert scope.cancelled_caught
+
+
 # --- Blocks left open ------------------------------------------------------------------------------
 
 

@@ -75,6 +75,21 @@ def test_waiting_tasks_get_signals_in_the_order_in_which_they_came() -> Coro[Non
     assert received == [signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1]
 
 
+def test_signal_that_waits_for_a_task_is_not_taken_by_another() -> Coro[None]:
+    with open_signals(signal.SIGUSR1) as signals:
+
+        def body(group: coro.TaskGroup) -> Coro[None]:
+            first = group.spawn(signals.wait())
+            yield from coro.checkpoint()
+            send(signal.SIGUSR1)  # arrived, not delivered yet
+            with coro.move_on_after(0.01) as scope:
+                yield from signals.wait()
+            assert scope.cancelled_caught
+            assert (yield from first.join()) is signal.SIGUSR1
+
+        yield from coro.task_group(body)
+
+
 def test_signal_that_was_not_received_has_its_effect_after_the_block() -> Coro[None]:
     outside: list[int] = []
     previous = signal.signal(signal.SIGUSR1, lambda number, frame: outside.append(number))
@@ -229,3 +244,19 @@ def test_run_in_another_thread_leaves_signals_alone() -> None:
     thread.start()
     thread.join()
     assert results == ["ran"]
+
+
+def test_handler_that_the_program_sets_meanwhile_stays() -> None:
+    def handler(number: int, frame: object) -> None:
+        pass
+
+    def main() -> Coro[None]:
+        yield from coro.checkpoint()
+        signal.signal(signal.SIGINT, handler)
+
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        coro.run(main())
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, previous)
