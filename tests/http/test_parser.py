@@ -234,6 +234,20 @@ def test_known_fields_are_not_read_again() -> None:
     assert heads[0].fields is heads[1].fields and heads[2].fields == {b"host": b"b"}
 
 
+@pytest.mark.parametrize(
+    "first",
+    [
+        line(b"GET http://other/ HTTP/1.1"),  # its host takes the place of the field
+        b"GET / HTTP/1.0\r\n" + HOST + b"\r\n",  # the connection ends with it
+    ],
+)
+def test_what_fields_mean_in_another_request_is_not_taken_over(first: bytes) -> None:
+    shared = Known()
+    read([first], RequestParser(Limits(), shared))
+    [head], _ = read([line(b"GET / HTTP/1.1")], RequestParser(Limits(), shared))
+    assert (head.fields[b"host"], head.version, head.keep_alive) == (b"example.org", "1.1", True)
+
+
 def test_few_and_small_parts_of_heads_are_kept() -> None:
     few = Known()
     heads, _ = read([get(b"Host: a%d" % number) for number in range(1000)], RequestParser(Limits(), few))
