@@ -189,7 +189,7 @@ class CommandPhase:
         outcome = None
         if self._deprecate_eof:  # otherwise the flag came behind the definitions
             while answer.reader and outcome is None and not answer.rows:
-                outcome = self._take(answer.reader, answer.rows)
+                outcome = self._take(answer.reader, answer.rows, some=True)
                 if outcome is None and not answer.rows:
                     yield Need.DATA
         answer.has_cursor = bool(self.status & c.SERVER_STATUS_CURSOR_EXISTS)

@@ -28,6 +28,7 @@ def connect_to(target: Target, context: ssl.SSLContext | None) -> Coro[Connectio
 
     Raises OperationalError (2003: no connection can be made; 1045: access denied; ...).
     """
+    codec = CODECS[target.compress]() if target.compress else None
     try:
         if target.socket:
             stream = yield from connect_unix(target.socket)
@@ -41,8 +42,8 @@ def connect_to(target: Target, context: ssl.SSLContext | None) -> Coro[Connectio
     try:
         exchange = login(channel.framer, _login(target, stream))
         session = yield from channel.perform(exchange, tls=(context, target.host) if context else None)
-        if target.compress:
-            channel.framer = CompressedFramer(CODECS[target.compress]())
+        if codec is not None:
+            channel.framer = CompressedFramer(codec)
         connection = Connection(channel, session)
         yield from connection.settle()
     except BaseException as error:

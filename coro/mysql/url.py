@@ -16,7 +16,7 @@ out, the host is 127.0.0.1, the port 3306, the user root. Parameters:
     local-infile true: let `load_data` send data of this program; false
     compress     zlib, or zstd (MySQL only; needs the extra `zstd`)
     password2    and password3: further passwords, of accounts that are asked for several
-    public-key   file of the server's RSA key (PEM), for `caching_sha2_password` without TLS
+    public-key   file of the server's RSA key (PEM), for logins that need the password, without TLS
     allow-public-key-retrieval    true: ask the server for that key, and trust what comes; false
     allow-cleartext-password      true: let `mysql_clear_password` send the password unencrypted; false
 
