@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import coro
-from coro import Coro
+from coro import Coro, Stream
 from coro.mysql import Connection, InterfaceError, OperationalError, connect
 from tests.mysql.sessions import create_user, with_connection
+from tests.mysql.wire import auth_switch, greeting, packet
 from tests.proxy import Proxy, through_proxy
 from tests.services import SQLServer
 
@@ -172,3 +173,31 @@ def test_long_values_pass_through_tls(sql_server: SQLServer) -> None:
         assert (yield from connection.fetch_value("SELECT HEX(?)", data)) == data.hex().upper()
 
     with_connection(sql_server.url() + "?tls=required", body)
+
+
+@pytest.mark.parametrize("plugin", ["caching_sha2_password", "sha256_password", "mysql_clear_password"])
+@pytest.mark.parametrize("query", ["?tls=disabled", "?tls=preferred", ""])
+def test_no_server_gets_the_password_without_tls(plugin: str, query: str) -> None:
+    """Not one on this machine either: whose it is, and who listens, nobody has looked at."""
+    heard: list[bytes] = []
+
+    def serve(stream: Stream) -> Coro[None]:
+        yield from stream.write(packet(greeting(), 0))
+        heard.append((yield from stream.read()))
+        yield from stream.write(packet(auth_switch(plugin), 2))
+        while data := (yield from stream.read()):
+            heard.append(data)
+            yield from stream.write(packet(b"\x01\x04", 4))
+        stream.close()
+
+    def both(group: coro.TaskGroup) -> Coro[None]:
+        listener = coro.listen("127.0.0.1", 0)
+        group.spawn(coro.serve(listener, serve))
+        with pytest.raises(OperationalError, match="not private"):
+            yield from connect(f"mysql://anna:secret@localhost:{listener.port}/{query}")
+        group.cancel()
+        listener.close()
+
+    coro.run(coro.task_group(both))
+    assert heard
+    assert b"secret" not in b"".join(heard)
