@@ -203,10 +203,10 @@ class CommandPhase:
         assert answer.reader is not None and answer.statement is not None
         yield self.framer.command(_FETCH.pack(c.COM_STMT_FETCH, answer.statement.id, count))
         rows: list[Row] = []
-        while self._take(answer.reader, rows) is None:
-            if len(rows) > count:
-                raise ProtocolError(f"a cursor gives more than the {count} rows that it was asked for")
+        while (outcome := self._take(answer.reader, rows)) is None and len(rows) <= count:
             yield Need.DATA
+        if outcome is None or len(rows) > count:
+            raise ProtocolError(f"a cursor gives more than the {count} rows that it was asked for")
         answer.ended = bool(self.status & c.SERVER_STATUS_LAST_ROW_SENT)
         if not rows and not answer.ended:
             raise ProtocolError("a cursor gives no rows and has not ended")

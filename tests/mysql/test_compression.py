@@ -25,6 +25,7 @@ from tests.mysql.wire import (
     MODERN,
     column,
     compressed,
+    err,
     every_way,
     greeting,
     ok,
@@ -132,6 +133,15 @@ def test_a_packet_out_of_turn_is_refused(number: int) -> None:
         ask(framer(), [compressed(PLAIN, first=number)])
 
 
+def test_a_servers_last_words_come_out_of_turn() -> None:
+    one = framer()
+    one.command(b"\x0e")
+    words = err(4031, "disconnected because of inactivity")
+    with pytest.raises(ProtocolError):
+        one.feed(compressed(packet(words, 0), first=0))
+    assert one.farewell() == words
+
+
 def test_an_unasked_packet_is_noticed() -> None:
     one = framer()
     ask(one, [compressed(packets(*result_set([NAME], ROWS)))])
@@ -154,9 +164,9 @@ def test_bombs_go_off_one_at_a_time(name: str) -> None:
 
 
 def test_zstandard_gets_no_more_memory_than_a_packet_needs() -> None:
-    """The frame asks for a window of 2 GiB."""
+    """The frame asks for a window of 32 MiB."""
     with pytest.raises(ValueError, match="memory"):
-        CODECS["zstd"]().expand(bytes.fromhex("28b52ffd00a8") + bytes(20), 100)
+        CODECS["zstd"]().expand(bytes.fromhex("28b52ffd0078") + bytes(20), 100)
 
 
 # --- Agreeing on it -----------------------------------------------------------------------------------------

@@ -326,6 +326,16 @@ def test_a_fetch_names_the_statement_and_the_number_of_rows() -> None:
     assert (rows, answer.ended) == ([(3,)], True)
 
 
+@pytest.mark.parametrize("rest", [b"", packets(rows_end(LAST), first=4)])
+def test_a_fetch_that_gives_more_than_was_asked_for_is_refused(rest: bytes) -> None:
+    phase = CommandPhase(Framer(), MODERN, 0)
+    answer, _ = play(
+        phase.open_cursor(Statement("", 7, 0), ()), phase.framer, [packets(b"\x01", ID, rows_end(CURSOR))]
+    )
+    with pytest.raises(ProtocolError, match="more than the 2 rows"):
+        play(phase.fetch(answer, 2), phase.framer, [packets(one(1), one(2), one(3)) + rest])
+
+
 def test_a_fetch_that_gives_nothing_and_does_not_end_is_refused() -> None:
     phase = CommandPhase(Framer(), MODERN, 0)
     answer, _ = play(
