@@ -2,7 +2,7 @@
 
 NAME (`main` by default) is one of two things. A generator function without arguments is run as it is. A `Service` is
 a program that listens on a TCP port: it gets `--host`, `--port`, `--workers` and `--grace`, every option also as an
-environment variable, and, with several workers, a supervisor (`coro/supervisor.py`).
+environment variable or in a TOML file (`--config`), and, with several workers, a supervisor (`coro/supervisor.py`).
 
 Exit codes: 2 for a wrong command line, 1 for what the user can mend elsewhere (`CommandError`: a port that is taken, a
 server that does not answer), each with one line on stderr; 130 after Ctrl-C. Any other exception is a bug in the
@@ -21,6 +21,7 @@ import resource
 import signal
 import ssl
 import sys
+import tomllib
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
@@ -167,11 +168,11 @@ def _load(target: str, parser: argparse.ArgumentParser) -> Any:
 
 
 def service_options(service: Service, name: str, arguments: Sequence[str]) -> argparse.Namespace:
-    """The options given on the command line, else by environment variables, else the defaults."""
+    """The options given on the command line, else by environment variables, else in the file, else the defaults."""
     parser = _Parser(
         prog=name,
         description=service.description,
-        epilog=f"Each option may also be given as an environment variable, as in {service.prefix}_PORT.",
+        epilog=f"Each option may also be an environment variable, as in {service.prefix}_PORT, or stand in the file.",
     )
     parser.add_argument("--host", type=_host, default="127.0.0.1", help="address to listen on (%(default)s)")
     parser.add_argument("--port", type=_port, default=service.port, help="port to listen on (%(default)s; 0: any)")
@@ -182,9 +183,10 @@ def service_options(service: Service, name: str, arguments: Sequence[str]) -> ar
     )  # fmt: skip
     parser.add_argument("--certificate", metavar="FILE", help="speak TLS, with this certificate chain (PEM)")
     parser.add_argument("--key", metavar="FILE", help="its private key (default: in the same file)")
+    parser.add_argument("--config", metavar="FILE", help="a TOML file of options, as in: port = 80")
     service.add_options(parser)
-    _take_environment(parser, service.prefix)
     _check_flags(parser, arguments)
+    _replace_defaults(parser, service.prefix, arguments)
     return parser.parse_args(arguments)
 
 
@@ -198,21 +200,50 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> N
             parser.error(f"unrecognized argument {word}")
 
 
-def _take_environment(parser: argparse.ArgumentParser, prefix: str) -> None:
-    """Let environment variables replace the defaults; argparse converts and checks them like arguments."""
-    for action in parser._actions:
-        long = next((word for word in action.option_strings if word.startswith("--")), "--help")
-        variable = f"{prefix}_{long[2:].replace('-', '_').upper()}"
+def _replace_defaults(parser: argparse.ArgumentParser, prefix: str, arguments: Sequence[str]) -> None:
+    """Let the file, and before it the environment, replace defaults; argparse checks them like arguments."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--config", default=os.environ.get(f"{prefix}_CONFIG"))
+    try:
+        path = first.parse_known_args(arguments)[0].config
+    except argparse.ArgumentError:  # --config at the very end, without a file
+        path = None
+    optional = [action for action in parser._actions if action.option_strings]
+    actions = {action.option_strings[-1].removeprefix("--"): action for action in optional}
+    del actions["help"], actions["config"]
+    config = {} if path is None else _read_config(parser, path)
+    for name in config:
+        if name not in actions:
+            parser.error(f"{path}: there is no option {name!r}")
+    for name, action in actions.items():
+        variable = f"{prefix}_{name.replace('-', '_').upper()}"
         value = os.environ.get(variable)
-        if long == "--help" or value is None:
+        source = variable if value is not None else f"{path}: {name!r}"
+        value = config.get(name) if value is None else value
+        if value is None:
             continue
         if action.nargs == 0:  # a flag: `store_true` or `store_false`
             given = TRUE.get(value.lower())
             if given is None:
-                parser.error(f"{variable} must be 1 or 0, not {value!r}")
+                parser.error(f"{source} must be 1 or 0, not {value!r}")
             action.default = action.const if given else not action.const
         else:
             action.default = value
+
+
+def _read_config(parser: argparse.ArgumentParser, path: str) -> dict[str, str]:
+    """The options in a TOML file, as they would be written on a command line."""
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        parser.error(f"cannot read {path}: {error.strerror}")
+    except ValueError as error:  # not TOML, not UTF-8
+        parser.error(f"{path}: {error}")
+    for name, value in values.items():
+        if not isinstance(value, str | int | float):
+            parser.error(f"{path}: {name!r} must be a string, a number, or true or false")
+    return {name: str(value) for name, value in values.items()}
 
 
 def _run_service(service: Service, options: argparse.Namespace, name: str, tools: Tools) -> int:

@@ -6,15 +6,16 @@ import os
 import signal
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
 from pathlib import Path
 
 import coro
-from apps.upload import users
+from apps.upload import fsck, users
 from apps.upload.accounts import Accounts
 from apps.upload.handlers import UploadHandlers
+from apps.upload.logs import JSONLog, identified, log_as_json
 from apps.upload.opening import in_one_line, open_stores
 from apps.upload.reconcile import reconcile
 from apps.upload.resumable import Resumables
@@ -23,7 +24,7 @@ from apps.upload.store import Metadata, Sessions, StoreDown
 from coro import Coro
 from coro.cli import CommandError, Service
 from coro.debug import stats
-from coro.http import AccessLog, Server
+from coro.http import AccessLog, Handler, Recorder, Server
 
 FIRST_USER = "admin"
 SWEEP_TIME = 600.0  # seconds
@@ -51,7 +52,13 @@ def add_options(parser: ArgumentParser) -> None:
         "--proxies", type=_proxies, default=(), metavar="ADDRESSES",
         help="proxies, or networks of them, whose X-Forwarded-For, -Proto and -Host are believed; separated by commas",
     )  # fmt: skip
-    users.add_commands(parser)
+    parser.add_argument(
+        "--log-format", choices=("text", "json"), default="text",
+        help="text: the combined format; json: a line of JSON for each request and message, with request ids",
+    )  # fmt: skip
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    users.add_commands(commands.add_parser("user", help="manage accounts"))
+    fsck.add_options(commands.add_parser("fsck", help="compare disk and table, and mend differences"))
 
 
 def prepare(options: Namespace) -> Coro[None]:
@@ -80,11 +87,9 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
                 durable=options.fsync, digest=options.digest, max_size=options.max_size,
             )  # fmt: skip
             resumables = Resumables(storage, options.expire)
-        with _access_log(options.access_log) as log:
+        with _access_log(options.access_log) as write:
             handlers = UploadHandlers(sessions, metadata, storage, resumables)
-            measuring = stats()
-            recorders = [measuring] if measuring else []
-            server = Server(handlers.handle, access_log=log, recorders=recorders, proxies=options.proxies)
+            server = _server(options, handlers, write)
             with coro.open_signals(signal.SIGTERM) as signals:
 
                 def stop_on_signal() -> Coro[None]:
@@ -97,6 +102,20 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
                     yield from server.serve(listener)
                 finally:
                     storage.close()
+
+
+def _server(options: Namespace, handlers: UploadHandlers, write: Callable[[str], object] | None) -> Server:
+    """With its recorders; `write` takes the lines of the access log."""
+    handle: Handler = handlers.handle
+    make_log = AccessLog
+    if options.log_format == "json":
+        log_as_json()
+        handle, make_log = identified(handle), JSONLog
+    log = None if write is None else make_log(write)
+    recorders: list[Recorder] = [handlers.metrics]
+    if measuring := stats():
+        recorders.append(measuring)
+    return Server(handle, access_log=log, recorders=recorders, proxies=options.proxies)
 
 
 def _sweep(resumables: Resumables) -> Coro[None]:
@@ -129,18 +148,19 @@ def _first_user(accounts: Accounts, url: str) -> Coro[None]:
 
 
 @contextmanager
-def _access_log(target: str) -> Iterator[AccessLog | None]:
+def _access_log(target: str) -> Iterator[Callable[[str], object] | None]:
+    """What writes to it."""
     if target == "off":
         yield None
     elif target == "-":
-        yield AccessLog(_print_now)
+        yield _print_now
     else:
         try:
             fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         except OSError as error:
             raise CommandError(f"cannot write the access log {target}: {error.strerror}") from error
         try:
-            yield AccessLog(lambda lines: os.write(fd, lines.encode()))
+            yield lambda lines: os.write(fd, lines.encode())
         finally:
             os.close(fd)
 

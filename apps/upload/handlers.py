@@ -11,6 +11,8 @@
 | `/login`, `/logout`.. | accounts, see logins.py                                                       |
 | `GET /health`         | 200 while the process serves                                                  |
 | `GET /stats`          | under `coro run --stats`: how many requests a second this process could do    |
+| `GET /ready`          | 200 while the stores answer and the directory is there, else 503              |
+| `GET /metrics`        | numbers for Prometheus; from other machines for users only                    |
 | `GET /`, `/static/..` | the page                                                                      |
 
 Every answer that is not one of these is `{"error": "..."}` with the status that is due.
@@ -21,9 +23,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,7 +37,7 @@ from apps.upload.accounts import Accounts
 from apps.upload.logins import LoginHandlers
 from apps.upload.names import attachment, checked_name
 from apps.upload.resumable import Resumables
-from apps.upload.storage import Storage, TooLarge
+from apps.upload.storage import FILES, Storage, TooLarge
 from apps.upload.store import FULL, Metadata, NoRoom, OutcomeUnknown, Sessions, StoreDown, Upload
 from apps.upload.tus import TusHandlers
 from coro import Coro
@@ -42,6 +46,7 @@ from coro.http import (
     Answer,
     FileResponse,
     HTTPError,
+    Metrics,
     MultipartReader,
     Request,
     Response,
@@ -81,7 +86,9 @@ class UploadHandlers:
     def __init__(
         self, sessions: Sessions, metadata: Metadata, storage: Storage, resumables: Resumables
     ) -> None:
+        self.sessions = sessions
         self.metadata = metadata
+        self.metrics = Metrics()
         self.storage = storage
         self._reported: dict[str, float] = {}  # when it was last logged that a store is down
         self.router = router = Router()
@@ -92,6 +99,8 @@ class UploadHandlers:
         router.add("DELETE", "/uploads/{id}", self.delete)
         router.add("GET", "/health", self.health)
         router.add("GET", "/stats", self.stats)
+        router.add("GET", "/ready", self.ready)
+        router.add("GET", "/metrics", self.show_metrics)
         for path, page in _pages().items():
             router.add("GET", path, page)
         self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata)).user
@@ -232,6 +241,20 @@ class UploadHandlers:
             raise HTTPError(404, "nothing is measured: start the server with `coro run --stats apps.upload`")
         return Response(200, str(measuring.report()).encode(), content_type="text/plain; charset=utf-8")
 
+    def ready(self, request: Request) -> Coro[Answer]:
+        yield from coro.gather(self.sessions.lookup("ready"), self.metadata.has_upload("ready"))
+        try:
+            yield from coro.on_disk(os.stat, self.storage.root / FILES)
+        except OSError as error:
+            logger.error("cannot use %s: %s", self.storage.root, error)
+            raise HTTPError(503, "the directory of the files cannot be used") from None
+        return Response.json({"status": "ready"})
+
+    def show_metrics(self, request: Request) -> Coro[Answer]:
+        if not _is_local(request.client):
+            yield from self.user(request)
+        return (yield from self.metrics.handle(request))
+
     def _report(self, error: StoreDown) -> None:
         """Log that a store is down, but not for each request that needs it."""
         now = time.monotonic()
@@ -242,6 +265,10 @@ class UploadHandlers:
 
 def _described(upload: Upload) -> dict[str, Any]:
     return {"id": upload.id, "name": upload.name, "size": upload.size, "url": f"/uploads/{upload.id}"}
+
+
+def _is_local(address: str) -> bool:
+    return address == "unix" or ip_address(address).is_loopback
 
 
 def _check_origin(request: Request) -> None:

@@ -19,8 +19,7 @@ Command = Callable[[Namespace, Sessions, Metadata], Coro[None]]
 
 
 def add_commands(parser: ArgumentParser) -> None:
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    user = commands.add_parser("user", help="manage accounts").add_subparsers(required=True, metavar="ACTION")
+    user = parser.add_subparsers(required=True, metavar="ACTION")
     asks = "the password is asked for, or read from standard input"
 
     def command(name: str, run: Command, text: str, *, named: bool = True) -> ArgumentParser:

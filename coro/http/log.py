@@ -1,4 +1,4 @@
-"""The access log, in the combined format that log analysers know."""
+"""The access log, in the combined format that log analysers know. A subclass with a `record` of its own has another."""
 
 from __future__ import annotations
 
@@ -39,11 +39,15 @@ class AccessLog:
         second = int(time.time())
         if second != self._second:
             self._second, self._date = second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
-        if not self._lines:
-            call_later(FLUSH_TIME, self.flush)
         if host == UNIX:
             host = "unix:"  # as nginx has it
-        self._lines.append(f'{host} - - [{self._date}] "{_quoted(line)}" {status} {size or "-"} {rest}\n')
+        self.add(f'{host} - - [{self._date}] "{_quoted(line)}" {status} {size or "-"} {rest}\n')
+
+    def add(self, line: str) -> None:
+        """Collect a line, to be written soon. Does not suspend."""
+        if not self._lines:
+            call_later(FLUSH_TIME, self.flush)
+        self._lines.append(line)
 
     def flush(self) -> None:
         """Write what has been collected. Does not suspend."""

@@ -44,6 +44,38 @@ def test_options_are_taken_from_the_environment_and_the_command_line_goes_before
     assert "127.0.0.1:2" in done.stderr
 
 
+def test_options_in_a_file_go_after_the_environment(directory: Path) -> None:
+    config = directory / "upload.toml"
+    config.write_text('redis = "redis://127.0.0.1:1"\nmax-size = 5\nno-fsync = true\ngrace = 1.5\n')
+    options = ("--dir", str(directory), "--config", str(config))
+    assert "127.0.0.1:1" in run_app(*options).stderr
+    assert "127.0.0.1:2" in run_app(*options, UPLOAD_REDIS="redis://127.0.0.1:2").stderr
+    assert "127.0.0.1:3" in run_app(*options, "--redis", "redis://127.0.0.1:3").stderr
+    assert "127.0.0.1:1" in run_app(*options[:2], UPLOAD_CONFIG=str(config)).stderr
+    assert "127.0.0.1:1" in run_app(*options, "user", "list").stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("prot = 80", "{path}: there is no option 'prot'"),
+        ("help = true", "{path}: there is no option 'help'"),
+        ("port = [80]", "{path}: 'port' must be a string, a number, or true or false"),
+        ('workers = "no"', "argument --workers: 'no' is not a number from 1 on"),
+        ('no-fsync = "maybe"', "{path}: 'no-fsync' must be 1 or 0, not 'maybe'"),
+        ("port 80", "{path}: Expected '=' after a key in a key/value pair (at line 1, column 6)"),
+        (None, "cannot read {path}: No such file or directory"),
+    ],
+)
+def test_a_wrong_file_of_options_is_one_line_and_exit_code_2(directory: Path, text: str | None, line: str) -> None:
+    config = directory / "upload.toml"
+    if text is not None:
+        config.write_text(text)
+    done = run_app("--dir", str(directory), "--config", str(config))
+    assert done.returncode == 2
+    assert done.stderr == f"coro: {line.format(path=config)} (see coro run apps.upload --help)\n"
+
+
 @pytest.mark.parametrize(
     ("options", "variables", "line"),
     [
