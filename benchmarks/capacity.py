@@ -11,9 +11,10 @@ from benchmarks.processes import Failed, cpu_seconds, progress, wait_until_idle
 from benchmarks.report import Column, Options, Report
 from benchmarks.stores import Stores
 
-SIZE = 16 * 1024
+SIZE = 256 * 1024  # with the digest it takes the server's core to its limit before the other core, which has all else
 CONNECTIONS = 64
-PAUSES = (10, 5)  # milliseconds between two requests of a connection: a light load, and about half of what can be
+PAUSES = (100, 50)  # milliseconds between two requests of a connection: a light load, and up to half of what can be
+OPTIONS = ("--no-fsync",)
 TOOLS: dict[str, tuple[str, ...]] = {
     "off": (),
     "--watchdog 0.1": ("--watchdog", "0.1"),
@@ -61,7 +62,7 @@ def measure(options: Options) -> Iterator[Report]:
 def _predict(report: Report, running: Stores, seconds: int) -> None:
     for pause in PAUSES:
         progress(f"capacity: pauses of {pause} ms")
-        with uploads.server(uploads.CORO, running, tools=("--stats",)) as server:
+        with uploads.server(uploads.CORO, running, OPTIONS, ("--stats",)) as server:
             url = f"http://127.0.0.1:{server.port}"
             result = load.run(url, CONNECTIONS, seconds, running.tokens_file, SIZE, pause)
             report.rows[f"predicted, pauses of {pause} ms"] = [
@@ -73,7 +74,7 @@ def _predict(report: Report, running: Stores, seconds: int) -> None:
 
 def _saturate(running: Stores, seconds: int, tools: tuple[str, ...]) -> list[float]:
     """Uploads per CPU-second of the server, and per second."""
-    with uploads.server(uploads.CORO, running, tools=tools) as server:
+    with uploads.server(uploads.CORO, running, OPTIONS, tools) as server:
         url = f"http://127.0.0.1:{server.port}"
         load.run(url, CONNECTIONS, 1, running.tokens_file, SIZE)  # warm-up
         wait_until_idle(server.pid)

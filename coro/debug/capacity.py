@@ -5,11 +5,11 @@ by kind; the CPU time of the whole process, the kernel's share of it included; t
 
 What follows from it. A turn costs something whatever it does (the poll, the tasks that serve all connections at once),
 and something for each step of a connection. Over windows of some milliseconds, CPU time = T * turns + R * steps; least
-squares give T and R. When all C connections that are open have always something to do, each turn has C steps. So a
-request of s steps takes s * (R + T / C) of CPU time then, which is less than at a light load, and the core's limit is
-one over that. A pool of n threads or connections, of which a request holds one for a time h, is at its limit at n / h.
-The smallest of these limits is the program's. By Little's law (L = lambda * W) the requests in flight are then the
-limit times the time that a request takes, and memory follows from what one in flight has been seen to take.
+squares give T and R. When all C connections that there were at once have always something to do, each turn has C
+steps. So a request of s steps takes s * (R + T / C) of CPU time then, which is less than at a light load, and the
+core's limit is one over that. A pool of n threads or connections, of which a request holds one for a time h, is at its
+limit at n / h. The smallest of these limits is the program's. By Little's law (L = lambda * W) the requests in flight
+are then the limit times the time that a request takes, and memory follows from what a connection was seen to take.
 
 The tool's own cost is in the figures: they are those of the program as it runs, with `--stats` on.
 """
@@ -27,7 +27,7 @@ from types import CodeType
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from coro.debug.kinds import kind_of
+from coro.debug.kinds import code_of, kind_of
 from coro.debug.steps import Steps, Wait
 from coro.debug.tree import of_coro
 from coro.debug.waits import generators
@@ -57,6 +57,7 @@ class Stage:
 @dataclass
 class Handler:
     requests: int = 0
+    measured: int = 0  # of these, whose steps were seen from the first one on
     seconds: float = 0.0  # from the head to the end of the answer
     stages: dict[tuple[str, str], Stage] = field(default_factory=dict)  # by function and kind of wait
 
@@ -73,8 +74,10 @@ class Capacity:
         self.handlers: dict[str, Handler] = {}
         self._open: dict[Task[Any], list[tuple[tuple[str, str], int, int]]] = {}  # of requests under way: their stages
         self._now: dict[Task[Any], tuple[str, str]] = {}  # the stage that the task waits in
-        self._answered: dict[Task[Any], tuple[str, float]] = {}  # requests that ended in the step under way
+        self._answered: dict[Task[Any], tuple[str, float, bool]] = {}  # requests that ended in the step under way
+        self._functions: set[CodeType] = set()  # what tasks run that serve connections
         self._connections: set[Task[Any]] = set()
+        self._new: set[Task[Any]] = set()  # of these, that have made no step but the first
         self._names: dict[CodeType, str] = {}
         self._fit = Fit()
         self.reset()
@@ -86,6 +89,7 @@ class Capacity:
         self._since = perf_counter_ns()
         self._cpu, self._thread_cpu = time.process_time_ns(), time.thread_time_ns()
         self._busy = 0
+        self._most = len(self._connections)
         self._window = self._since, self._thread_cpu
         self._turns = self._connection_steps = self._window_turns = self._window_steps = 0
         self._resident = resident_bytes()
@@ -102,11 +106,12 @@ class Capacity:
 
     def record(self, request: HTTPRequest, status: int, size: int, seconds: float) -> None:
         task = current_task()
-        self._connections.add(task)
+        known = code_of(task) in self._functions
+        self._functions.add(code_of(task))
         name = handler_name(request) if status not in (404, 405) or request.params else "(no handler)"
         if name not in self.handlers and len(self.handlers) >= MOST_HANDLERS:
             name = "(others)"
-        self._answered[task] = name, seconds
+        self._answered[task] = name, seconds, known
 
     def record_refusal(self, peer: str, status: int, size: int) -> None:
         pass
@@ -115,9 +120,14 @@ class Capacity:
 
     def step(self, task: Task[Any], wait: Wait, begin: int, end: int, woken: Sequence[Task[Any]]) -> None:
         self._busy += end - begin
-        if task not in self._connections:
+        if code_of(task) not in self._functions:
             return
         self._window_steps += 1
+        self._new.discard(task)
+        if task not in self._connections:
+            self._connections.add(task)
+            self._new.add(task)
+            self._most = max(self._most, len(self._connections))
         stages = self._open.setdefault(task, [])
         stage = self._now.pop(task, None)
         if stage is not None and stages:
@@ -129,13 +139,19 @@ class Capacity:
             self._add(*answered, self._open.pop(task))
         if task.done:
             self._connections.discard(task)
+            self._new.discard(task)
             self._open.pop(task, None)
 
     def waits(self, task: Task[Any], request: Request) -> None:
         stages = self._open.get(task)
-        if stages:  # else it waits for its next request
-            key = self._now[task] = self._where(task), kind_of(task, request)
-            stages[-1] = key, stages[-1][1], 0
+        if not stages:
+            return  # it waits for its next request
+        key = self._where(task), kind_of(task, request)
+        if task in self._new and key[1] == "client":
+            del self._open[task]  # it waits for its first one
+            return
+        self._now[task] = key
+        stages[-1] = key, stages[-1][1], 0
 
     def turn(self, ready: int, begin: int, end: int) -> None:
         self._window_turns += 1
@@ -148,10 +164,15 @@ class Capacity:
             self._window_turns = self._window_steps = 0
             self._window = end, now
 
-    def _add(self, name: str, seconds: float, stages: list[tuple[tuple[str, str], int, int]]) -> None:
+    def _add(
+        self, name: str, seconds: float, measured: bool, stages: list[tuple[tuple[str, str], int, int]]
+    ) -> None:
         handler = self.handlers.setdefault(name, Handler())
         handler.requests += 1
         handler.seconds += seconds
+        if not measured:
+            return
+        handler.measured += 1
         for key, busy, waited in stages:
             stage = handler.stage(key)
             stage.busy += busy
@@ -179,12 +200,12 @@ class Capacity:
         others = max(0, time.process_time_ns() - self._cpu - thread) / max(1, requests)
         turn, step = self._fit.solve()
         steps = self._connection_steps / max(1, requests)
-        busy_connections = max(1, len(self._connections))
-        full = steps * (step + turn / busy_connections) + others
-        waited: Counter[str] = Counter()
+        most = max(1, self._most)
+        full = steps * (step + turn / most) + others
+        waited: Counter[str] = Counter()  # by all requests, as if all had been measured
         for handler in self.handlers.values():
             for (_, kind), stage in handler.stages.items():
-                waited[kind] += stage.waited
+                waited[kind] += round(stage.waited * handler.requests / max(1, handler.measured))
         pools: dict[str, tuple[int, float]] = {}  # by kind: how many there are, for how long a request holds one
         limiters: dict[str, Limiter] = self._loop.locals.get(Limiter, {})
         for kind, limiter in limiters.items():
@@ -201,10 +222,10 @@ class Capacity:
             used=min(1.0, thread / max(1, self._busy)),
             in_flight=flight,
             time_in_flight=flight * seconds / max(1, requests),
-            connections=busy_connections,
+            connections=most,
             pools=pools,
             resident=resident,
-            bytes_each=max(0, resident - self._resident) / busy_connections,
+            bytes_each=max(0, resident - self._resident) / most,
             descriptors=len(self._loop.selector.get_map()),
             handlers=self.handlers,
         )
@@ -249,7 +270,7 @@ class Report:
     used: float  # the part of the time in steps that the core really worked for them
     in_flight: float
     time_in_flight: float
-    connections: int
+    connections: int  # that were open at once
     pools: dict[str, tuple[int, float]]
     resident: int  # bytes
     bytes_each: float  # of memory that came with each connection
@@ -279,7 +300,7 @@ class Report:
         lines = [
             f"capacity: {self.requests:,} requests in {self.seconds:.0f} s, {rate:,.0f} a second,"
             f" {self.in_flight:.1f} in flight, {self.cpu_now * 1e6:.0f} us of CPU each"
-            f" ({self.cpu_full * 1e6:.0f} us when all {self.connections} connections are busy)",
+            f" ({self.cpu_full * 1e6:.0f} us when all {self.connections} of its connections are busy)",
             f"limit: {limit:,.0f} requests a second per core; what gives out first: {first}",
             f"  there: {flight:.1f} requests in flight at {self.time_in_flight * 1e3:.2f} ms each (Little's law),"
             f" {memory / 2**20:.0f} MiB of memory",
@@ -290,10 +311,11 @@ class Report:
         return "\n".join(lines) + "\n"
 
     def _handler_lines(self, name: str, handler: Handler) -> list[str]:
-        n = handler.requests
+        n = max(1, handler.measured)
         busy = sum(stage.busy for stage in handler.stages.values()) * self.used / n / 1e3
+        each = handler.seconds / handler.requests
         lines = [
-            f"{name}: {n:,} requests, {busy:.0f} us of CPU in its steps, {handler.seconds / n * 1e3:.2f} ms each,"
+            f"{name}: {handler.requests:,} requests, {busy:.0f} us of CPU in its steps, {each * 1e3:.2f} ms each,"
             f" {handler.seconds / self.seconds:.1f} in flight"
         ]
         for (where, kind), stage in handler.stages.items():

@@ -65,3 +65,10 @@ def _of_file(path: str) -> str:
             if path[len(ROOT) :].startswith(beginning):
                 return kind
     return ""
+
+
+def code_of(task: Task[Any]) -> CodeType:
+    """The function that a task runs."""
+    generator: Any = task.generator
+    code: CodeType = generator.gi_code
+    return code

@@ -13,7 +13,7 @@ from time import perf_counter_ns
 from types import CodeType
 from typing import Any
 
-from coro.debug.kinds import kind_of
+from coro.debug.kinds import code_of, kind_of
 from coro.debug.steps import Steps, Wait
 from coro.debug.tree import walk
 from coro.loop import Loop
@@ -113,10 +113,3 @@ class Monitor:
         }
         self._reset()
         return found
-
-
-def code_of(task: Task[Any]) -> CodeType:
-    """The function that a task runs."""
-    generator: Any = task.generator
-    code: CodeType = generator.gi_code
-    return code
