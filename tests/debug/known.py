@@ -15,7 +15,9 @@ import coro
 from coro import Coro, Listener, Stream, TaskGroup
 from coro.cli import Service
 from coro.debug import stats
+from coro.debug.kinds import kind_of
 from coro.http import Request, Response, Router, Server
+from coro.mysql import Pool
 
 lock, other = coro.Lock(), coro.Lock()
 
@@ -218,3 +220,26 @@ def leaks() -> Coro[None]:
         yield from settled()
 
     yield from coro.task_group(body)
+
+
+# --- Queries that take all connections -------------------------------------------------------
+
+
+def report(pool: Pool) -> Coro[None]:
+    yield from pool.fetch_all("SELECT SLEEP(1000)")  # line: report
+
+
+def lookup(pool: Pool) -> Coro[None]:
+    yield from pool.fetch_all("SELECT 1")  # line: lookup
+
+
+def slow_query() -> Coro[None]:
+    pool = Pool(os.environ["KNOWN_MYSQL"], size=2)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        tasks = [group.spawn(report(pool)), group.spawn(report(pool)), group.spawn(lookup(pool))]
+        while [task.request and kind_of(task, task.request) for task in tasks] != ["MySQL", "MySQL", "MySQL pool"]:
+            yield from coro.sleep(0.01)
+        yield from settled()
+
+    yield from coro.task_group(body, name="all")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.debug.support import Place, line_of
+from tests.services import MariaDBServer
 
 # The interpreter itself may be where only root can look.
 AS_NOBODY = """
@@ -198,3 +199,14 @@ def test_leaked_tasks_are_all_shown_with_the_line_they_wait_in(place: Place) -> 
         text = place.coro("ps", program.pid).stdout
     assert text.count("'forgotten'") == 10_000
     assert text.count(line_of("forgotten")) == 10_000
+
+
+def test_who_waits_for_a_connection_of_a_pool_is_told_whose_queries_have_them(
+    place: Place, mariadb: MariaDBServer
+) -> None:
+    place.environment["KNOWN_MYSQL"] = mariadb.url("mysql")
+    with place.running("known:slow_query") as program:
+        text = place.coro("ps", program.pid).stdout
+    assert "task 4 'lookup'" in text and "waiting for a Semaphore held by tasks 2, 3" in text
+    assert line_of("lookup") in text and text.count(line_of("report")) == 2
+    assert f"-> 127.0.0.1:{mariadb.port}" in text
