@@ -386,3 +386,17 @@ def test_bytes_slipped_in_ahead_of_tls_are_refused() -> None:
 def test_a_database_that_does_not_exist_is_the_servers_error() -> None:
     with pytest.raises((OperationalError, ProgrammingError), match="Unknown database"):
         conversation(WHO, greeting(), err(1049, "Unknown database 'shop'", "42000"))
+
+
+@pytest.mark.parametrize(("own", "known"), [(0, True), (c.CLIENT_LONG_PASSWORD, False)], ids=["MariaDB", "MySQL"])
+def test_mariadbs_own_capabilities_are_read_and_answered_in_their_field(own: int, known: bool) -> None:
+    """MariaDB leaves out the lowest flag; the four bytes ahead of the challenge's rest are then its own flags."""
+    bulk = (c.MARIADB_CLIENT_STMT_BULK_OPERATIONS >> 32).to_bytes(4, "little")
+    payload = greeting(capabilities=0xFFFFFFFE & ~c.CLIENT_SSL | own)
+    start = payload.index(bytes(10))
+    payload = payload[: start + 6] + bulk + payload[start + 10 :]
+    framer = Framer()
+    session, sent = play(login(framer, Login("anna", "secret")), framer, [packet(payload, 0), packet(ok(), 2)])
+    assert bool(session.capabilities & c.MARIADB_CLIENT_STMT_BULK_OPERATIONS) is known
+    assert isinstance(sent[0], bytes)
+    assert sent[0][4 + 28 : 4 + 32] == (bulk if known else bytes(4))
