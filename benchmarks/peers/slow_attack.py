@@ -26,6 +26,7 @@ PUT = b"PUT / HTTP/1.1\r\nHost: localhost\r\n"
 CHUNKED = PUT + b"Transfer-Encoding: chunked\r\n\r\n"
 WITH_LENGTH = PUT + b"Content-Length: 1000000\r\n\r\n"
 PATIENCE = 180.0  # seconds
+TURNS = 20  # in each second: attackers do not all send at the same moment, as clients of their own would not
 
 # What each begins with, and what it goes on with each second.
 ATTACKS: dict[str, tuple[bytes, bytes]] = {
@@ -47,15 +48,18 @@ def attack(port: int, each: int) -> None:
             left[connection] = kind
             selector.register(connection, selectors.EVENT_READ)
     print("attacking", flush=True)
+    turns = [list(left)[turn::TURNS] for turn in range(TURNS)]
     begin = due = time.monotonic()
+    turn = 0
     statuses: dict[str, Counter[int]] = {kind: Counter() for kind in ATTACKS}
     last = dict.fromkeys(ATTACKS, 0.0)
     while left and time.monotonic() < begin + PATIENCE:
         if time.monotonic() >= due:
-            due += 1
-            for connection, kind in left.items():
-                with suppress(OSError):  # it has been closed, and will be readable
-                    connection.send(ATTACKS[kind][1])
+            due += 1 / TURNS
+            for connection in turns[turn]:
+                with suppress(OSError, KeyError):  # it has been closed, or will be readable because it has been
+                    connection.send(ATTACKS[left[connection]][1])
+            turn = (turn + 1) % TURNS
         for key, _ in selector.select(max(0.0, due - time.monotonic())):
             connection = key.fileobj  # type: ignore[assignment]
             try:
