@@ -318,7 +318,7 @@ class Report:
             f"{name}: {handler.requests:,} requests, {busy:.0f} us of CPU in its steps, {each * 1e3:.2f} ms each,"
             f" {handler.seconds / self.seconds:.1f} in flight"
         ]
-        for (where, kind), stage in handler.stages.items():
+        for (where, kind), stage in sorted(handler.stages.items(), key=lambda item: item[0][0] == ANSWER):
             text = f"    {stage.busy * self.used / n / 1e3:>8.0f} us CPU up to {where or 'the server'}"
             lines.append(text if not kind else f"{text}, then waits {stage.waited / n / 1e3:,.0f} us for {kind}")
         return lines

@@ -30,6 +30,8 @@ def test_the_table_names_what_there_is_and_ctrl_c_ends_it(place: Place) -> None:
             top.stdout.read()
             assert (top.wait(60), top.stderr.read()) == (0, "")
         assert lines[0].startswith(f"process {program.pid}: 102 tasks, ")
+        opened = len(os.listdir(f"/proc/{program.pid}/fd"))  # the conversation with `top` is over, or just so
+        assert opened <= int(lines[0].split(" descriptors")[0].split()[-1]) <= opened + 3
         assert "lag p50" in lines[1] and "p99" in lines[1]
         rows = {line.split()[0]: line for line in lines[4:]}
         assert rows["sleeps"].split()[1] == "100" and "sleep 100%" in rows["sleeps"]
