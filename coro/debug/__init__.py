@@ -2,12 +2,14 @@
 
     tree.py        what every task waits for, in which line, who holds what: `coro.dump_tasks`, `coro ps`
     waits.py       who waits for whom, and in a circle
-    attach.py      how `coro ps` and `coro top` get into another process; client.py: their side of it
+    attach.py      how `coro ps` and `coro top` get into another process; client.py, top.py: their side of it
     watchdog.py    what holds the loop up, named while it does
-    steps.py       the loop's steps, observed: what the tools below are built on
-    monitor.py     the table of `coro top`
+    steps.py       the loop's steps, observed: what the tools below are built on; kinds.py: kinds of waits
+    monitor.py     the numbers of `coro top`
     trace.py       `coro run --trace`
     capacity.py    `coro run --stats`: how many requests a second the program can do
+    frames.py      `coro run --task-frames`: tasks' names for profilers
+    tools.py       switches on what `coro run` was asked for
 
 Two rules. The kernel has no hooks: a tool replaces a method of one loop, on that instance, for as long as it is on.
 And what a tool wants to know is found when it is asked for, in what the tasks hold anyway.

@@ -135,8 +135,10 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
             _thread.start_new_thread(_desk.open, (loop,))
             return
     text = f"process {os.getpid()}: no loop is running\n" if loop is None else str(snapshot(loop))
+    data = memoryview(text.encode("utf-8", "backslashreplace"))
     with suppress(OSError):  # past the buffer of sys.stderr, in the middle of which we may be
-        os.write(2, text.encode("utf-8", "backslashreplace"))
+        while data:
+            data = data[os.write(2, data) :]
 
 
 class _Desk:

@@ -80,18 +80,12 @@ class Capacity:
         self._new: set[Task[Any]] = set()  # of these, that have made no step but the first
         self._names: dict[CodeType, str] = {}
         self._fit = Fit()
-        self.reset()
-
-    def reset(self) -> None:
-        """Measure anew from here on."""
-        self.handlers.clear()
-        self._fit = Fit()
         self._since = perf_counter_ns()
         self._cpu, self._thread_cpu = time.process_time_ns(), time.thread_time_ns()
         self._busy = 0
-        self._most = len(self._connections)
+        self._most = 0  # connections at once
         self._window = self._since, self._thread_cpu
-        self._turns = self._connection_steps = self._window_turns = self._window_steps = 0
+        self._connection_steps = self._window_turns = self._window_steps = 0
         self._resident = resident_bytes()
 
     def start(self) -> None:
@@ -159,7 +153,6 @@ class Capacity:
         if end - began >= WINDOW:
             now = time.thread_time_ns()
             self._fit.add(self._window_turns, self._window_steps, now - cpu)
-            self._turns += self._window_turns
             self._connection_steps += self._window_steps
             self._window_turns = self._window_steps = 0
             self._window = end, now
@@ -193,7 +186,7 @@ class Capacity:
     # --- The report -------------------------------------------------------------------------------
 
     def report(self) -> Report:
-        """What was measured since the start or the last `reset`."""
+        """What was measured so far."""
         seconds = max(1e-9, (perf_counter_ns() - self._since) / 1e9)
         requests = sum(handler.requests for handler in self.handlers.values())
         thread = time.thread_time_ns() - self._thread_cpu
