@@ -120,6 +120,7 @@ class Connection:
     def close(self) -> None:
         """Does not suspend; can be repeated."""
         self.socket.watcher = self.request = None
+        self.deadline = math.inf
         self.socket.close()
         self.server.ended(self)
 

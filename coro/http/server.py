@@ -21,11 +21,12 @@ from coro.http.parser import Known, Limits
 from coro.net import Listener
 from coro.sync import Event, WaitQueue
 from coro.task import Coro
-from coro.timing import move_on_after, now, sleep
+from coro.timing import checkpoint, move_on_after, now, sleep
 
 logger = logging.getLogger("coro.http")
 
 ROOM_TIME = 1.0  # seconds after which it is looked again for idle connections, if there is no room
+EXPIRED_AT_ONCE = 32  # connections whose time is up that are ended in one turn of the loop
 COMPLAINT_TIME = 60.0  # seconds between two reports that there is no room
 
 
@@ -145,8 +146,12 @@ class Server:
         while True:
             yield from sleep(interval)
             self.now = now()
-            for connection in [c for c in self.connections if c.deadline < self.now]:
-                connection.expire()
+            expired = [connection for connection in self.connections if connection.deadline < self.now]
+            for number, connection in enumerate(expired, 1):
+                if connection.deadline < self.now:  # still
+                    connection.expire()
+                if not number % EXPIRED_AT_ONCE:
+                    yield from checkpoint()  # thousands of attackers end together: others are served between them
 
     def _drain(self) -> Coro[None]:
         """Wait until the connections have ended, for as long as the grace allows."""
