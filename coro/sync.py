@@ -51,6 +51,11 @@ class WaitQueue(Request):
         """Hand `value` to the first waiter; False when nobody waits. If it is cancelled first: `give_back(value)`."""
         return self.wake_one(Handed(value, give_back)) if self._tasks else False
 
+    def had_its_share(self) -> bool:
+        """Is an operation that need not wait to let others run first?"""
+        self.eager = self.eager + 1 if self.eager < EAGER else 0
+        return not self.eager
+
     def wake_all(self, value: Any = None) -> None:
         while self.wake_one(value):
             pass
@@ -89,10 +94,7 @@ class Event:
         """Return when the flag is set. May suspend."""
         if not self._set:
             yield self._waiters
-        elif (waiters := self._waiters).eager < EAGER:
-            waiters.eager += 1
-        else:
-            waiters.eager = 0
+        elif self._waiters.had_its_share():  # elsewhere, lest every waiting task's frame has room for it
             yield CHECKPOINT
 
 
