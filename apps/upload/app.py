@@ -17,6 +17,7 @@ from apps.upload.accounts import Accounts
 from apps.upload.handlers import UploadHandlers
 from apps.upload.logs import JSONLog, identified, log_as_json
 from apps.upload.opening import in_one_line, open_stores
+from apps.upload.policy import Policy
 from apps.upload.reconcile import reconcile
 from apps.upload.resumable import Resumables
 from apps.upload.storage import Storage, make_directories
@@ -35,6 +36,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--redis", metavar="URL", help="sessions in Redis, redis://... (default: SQLite in --dir)")
     parser.add_argument("--mysql", metavar="URL", help="users and uploads in MySQL, mysql://... (default: SQLite)")
     parser.add_argument("--max-size", type=_size, metavar="BYTES", help="of one upload (default: no limit)")
+    parser.add_argument("--quota", type=_size, metavar="BYTES", help="of each user's uploads (default: no limit)")
+    parser.add_argument("--parallel", type=_size, metavar="N", help="each user's uploads at once (default: no limit)")
     parser.add_argument(
         "--expire", type=_seconds, default=86400.0, metavar="SECONDS",
         help="how long an unfinished upload can be resumed (default: a day)",
@@ -87,8 +90,9 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
                 durable=options.fsync, digest=options.digest, max_size=options.max_size,
             )  # fmt: skip
             resumables = Resumables(storage, options.expire)
+            policy = Policy(metadata, storage, quota=options.quota, parallel=options.parallel)
         with _access_log(options.access_log) as write:
-            handlers = UploadHandlers(sessions, metadata, storage, resumables)
+            handlers = UploadHandlers(sessions, metadata, storage, resumables, policy)
             server = _server(options, handlers, write)
             with coro.open_signals(signal.SIGTERM) as signals:
 
@@ -181,7 +185,7 @@ def _directory(text: str) -> Path:
 
 def _size(text: str) -> int:
     if not (text.isdecimal() and text.isascii()):
-        raise ArgumentTypeError(f"{text!r} is not a number of bytes")
+        raise ArgumentTypeError(f"{text!r} is not a number")
     return int(text)
 
 

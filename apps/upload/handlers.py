@@ -34,8 +34,10 @@ from urllib.parse import urlsplit
 
 import coro
 from apps.upload.accounts import Accounts
+from apps.upload.digests import Expected
 from apps.upload.logins import LoginHandlers
 from apps.upload.names import attachment, checked_name
+from apps.upload.policy import RETRY_SOON, Admission, Policy
 from apps.upload.resumable import Resumables
 from apps.upload.storage import FILES, Storage, TooLarge
 from apps.upload.store import FULL, Metadata, NoRoom, OutcomeUnknown, Sessions, StoreDown, Upload
@@ -74,7 +76,6 @@ PAGE_HEADERS = [
         " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     ),
 ]
-RETRY_SOON = [("Retry-After", "1")]
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 REPORT_TIME = 5.0  # seconds between two reports of the same store being down
@@ -84,10 +85,11 @@ class UploadHandlers:
     """The app's requests, on given stores. `handle` is the handler for `coro.http.Server`."""
 
     def __init__(
-        self, sessions: Sessions, metadata: Metadata, storage: Storage, resumables: Resumables
+        self, sessions: Sessions, metadata: Metadata, storage: Storage, resumables: Resumables, policy: Policy
     ) -> None:
         self.sessions = sessions
         self.metadata = metadata
+        self.policy = policy
         self.metrics = Metrics()
         self.storage = storage
         self._reported: dict[str, float] = {}  # when it was last logged that a store is down
@@ -136,29 +138,46 @@ class UploadHandlers:
     def put(self, request: Request) -> Coro[Answer]:
         user_id = yield from self.user(request)
         name = checked_name(request.params["name"])
-        self._check_length(request)
-        stored = yield from self.storage.store(request.body)
-        upload = Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256)
-        yield from self.commit([upload])
+        _check_length(request)
+        expected = Expected(request, "content-digest", "repr-digest")
+        with (yield from self.policy.admit(user_id, request.content_length, request.content_length)) as admission:
+            stored = yield from self.storage.store(request.body, admission.limit, admission.room, expected.hashes)
+            upload = Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256)
+            try:
+                expected.check()
+            except HTTPError:
+                yield from self.storage.discard(stored.path)
+                raise
+            yield from self.commit([upload])
         return Response.json(_described(upload), 201, [("Location", f"/uploads/{upload.id}")])
 
     def post(self, request: Request) -> Coro[Answer]:
         user_id = yield from self.user(request)
         form = MultipartReader(request)
+        with (yield from self.policy.admit(user_id, None, request.content_length)) as admission:
+            uploads = yield from self._store_files(form, user_id, admission)
+            yield from self.commit(uploads)
+        return Response.json({"uploads": [_described(upload) for upload in uploads]}, 201)
+
+    def _store_files(self, form: MultipartReader, user_id: int, admission: Admission) -> Coro[Sequence[Upload]]:
+        """The files of a form; none of them if one cannot be stored."""
         uploads: list[Upload] = []
+        left, largest = admission.limit, self.storage.max_size
         try:
             while part := (yield from form.next_part()):
                 if part.filename:
                     name = checked_name(part.filename)
-                    stored = yield from self.storage.store_pieces(part)
+                    limit = left if left is None or largest is None else min(left, largest)
+                    stored = yield from self.storage.store_pieces(part, limit, admission.room)
                     uploads.append(Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256))
+                    if self.policy.quota is not None and left is not None:
+                        left -= stored.size
+            if not uploads:
+                raise HTTPError(400, "there is no file in the form")
         except BaseException:
             yield from self.storage.discard(*(upload.path for upload in uploads))
             raise
-        if not uploads:
-            raise HTTPError(400, "there is no file in the form")
-        yield from self.commit(uploads)
-        return Response.json({"uploads": [_described(upload) for upload in uploads]}, 201)
+        return uploads
 
     def commit(self, uploads: Sequence[Upload]) -> Coro[None]:
         """Write the rows of whole files. If that fails, remove the files; but never one that may have a row."""
@@ -174,13 +193,6 @@ class UploadHandlers:
         except BaseException:
             self.storage.undecided = True
             raise
-
-    def _check_length(self, request: Request) -> None:
-        limit, length = self.storage.max_size, request.content_length
-        if length is None and "transfer-encoding" not in request.headers:
-            raise HTTPError(411, "an upload needs Content-Length, 0 for an empty file, or Transfer-Encoding: chunked")
-        if limit is not None and length is not None and length > limit:
-            raise TooLarge(f"an upload may have at most {limit} bytes")
 
     # --- What is stored ----------------------------------------------------------------
 
@@ -269,6 +281,11 @@ def _described(upload: Upload) -> dict[str, Any]:
 
 def _is_local(address: str) -> bool:
     return address == "unix" or ip_address(address).is_loopback
+
+
+def _check_length(request: Request) -> None:
+    if request.content_length is None and "transfer-encoding" not in request.headers:
+        raise HTTPError(411, "an upload needs Content-Length, 0 for an empty file, or Transfer-Encoding: chunked")
 
 
 def _check_origin(request: Request) -> None:

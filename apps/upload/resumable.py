@@ -266,13 +266,14 @@ class Resumable(Part):
         yield from coro.on_disk(self._owner.write_about, self.about)
 
     @contextmanager
-    def verified_by(self, digest: Hash) -> Iterator[None]:
-        """Of what is written in the block, `digest` is computed as well."""
-        self.digests.append(digest)
+    def verified_by(self, *digests: Hash) -> Iterator[None]:
+        """Of what is written in the block, these are computed as well."""
+        self.digests.extend(digests)
         try:
             yield
         finally:
-            self.digests.remove(digest)
+            for digest in digests:
+                self.digests.remove(digest)
 
     def cut(self, size: int) -> Coro[None]:
         """Forget what came after the first `size` bytes. Suspends. OSError."""

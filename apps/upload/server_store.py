@@ -287,6 +287,10 @@ class MySQLMetadata:
         rows = yield from self._ask(self._pool.fetch_all(sql, user_id))
         return [Upload(*row) for row in rows]
 
+    def usage(self, user_id: int) -> Coro[int]:
+        sql = "SELECT COALESCE(SUM(size), 0) FROM uploads WHERE user_id = ?"
+        return int((yield from self._ask(self._pool.fetch_value(sql, user_id))))
+
     def scan_uploads(self, after: str, limit: int) -> Coro[list[Upload]]:
         sql = UPLOADS + "WHERE id > ? ORDER BY id LIMIT ?"
         rows = yield from self._ask(self._pool.fetch_all(sql, after, limit))

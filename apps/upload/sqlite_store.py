@@ -216,6 +216,10 @@ class SqliteStore:
         rows = yield from self._read(UPLOADS + "WHERE user_id = ? ORDER BY created_at DESC, id DESC", user_id)
         return [Upload(*row) for row in rows]
 
+    def usage(self, user_id: int) -> Coro[int]:
+        rows = yield from self._read("SELECT COALESCE(SUM(size), 0) FROM uploads WHERE user_id = ?", user_id)
+        return int(rows[0][0])
+
     def scan_uploads(self, after: str, limit: int) -> Coro[list[Upload]]:
         rows = yield from self._read(UPLOADS + "WHERE id > ? ORDER BY id LIMIT ?", after, limit)
         return [Upload(*row) for row in rows]

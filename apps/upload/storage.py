@@ -13,6 +13,7 @@ wait, the descriptor of its file. A fast one borrows a large buffer: few system 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -20,6 +21,7 @@ import resource
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
@@ -66,6 +68,27 @@ class Hash(Protocol):
     def copy(self) -> Self: ...
 
 
+class Room:
+    """Bytes of the disk that are kept free for an upload, until it has written or released them."""
+
+    __slots__ = ("_left", "_storage")
+
+    def __init__(self, storage: Storage, size: int) -> None:
+        self._storage = storage
+        self._left = size
+        storage.reserved += size
+
+    def use(self, count: int) -> None:
+        """So many of them have been written."""
+        count = min(count, self._left)
+        self._left -= count
+        self._storage.reserved -= count
+
+    def release(self) -> None:
+        """The rest is not needed."""
+        self.use(self._left)
+
+
 class StoredFile(NamedTuple):
     """A whole file, as durable as was asked for."""
 
@@ -95,6 +118,7 @@ class Storage:
         self.run = f"{self._milliseconds:012x}{self._random}"
         self._lock = _create_locked(root / RUNS / self.run, database)
         self._directories: list[str] = []
+        self.reserved = 0  # bytes that uploads under way are going to write
         self._room = 0  # for so many files more in the last directory
         self._open: OrderedDict[_Part, None] = OrderedDict()  # parts that wait, with their file open; oldest first
         self._open_limit = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
@@ -110,11 +134,27 @@ class Storage:
             os.unlink(self.root / RUNS / self.run)
         os.close(self._lock)
 
-    def store(self, body: Body) -> Coro[StoredFile]:
-        """The whole body as a file. Suspends. `TooLarge`, OSError (of `FULL`, when there is no room), and what
-        reading the body raises; nothing is left then.
+    def reserve(self, size: int) -> Room | None:
+        """Keep so many bytes of the disk free; None for so few that looking costs more than it saves. Blocks briefly.
+
+        OSError (ENOSPC) when there is less, without what other uploads of this process are going to write.
         """
-        part = self._new_part()
+        if size <= PIECE_SIZE:
+            return None
+        disk = os.statvfs(self.directory)
+        if disk.f_bavail * disk.f_frsize - self.reserved < size:
+            raise OSError(errno.ENOSPC, f"no room left for an upload of {size} bytes", self.directory)
+        return Room(self, size)
+
+    def store(
+        self, body: Body, limit: int | None = None, room: Room | None = None, hashes: Sequence[Hash] = ()
+    ) -> Coro[StoredFile]:
+        """The whole body as a file, of at most `limit` bytes; `hashes` are updated with it. Suspends.
+
+        `TooLarge`, OSError (of `FULL`, when there is no room), and what reading the body raises; nothing is left then.
+        """
+        part = self._new_part(limit, room)
+        part.digests.extend(hashes)
         try:
             data = body.buffered()
             if data is None:
@@ -131,9 +171,9 @@ class Storage:
             yield from part.abort()
             raise
 
-    def store_pieces(self, pieces: Pieces) -> Coro[StoredFile]:
+    def store_pieces(self, pieces: Pieces, limit: int | None = None, room: Room | None = None) -> Coro[StoredFile]:
         """As `store`, for what can only be read piece by piece."""
-        part = self._new_part()
+        part = self._new_part(limit, room)
         try:
             while data := (yield from pieces.read(PIECE_SIZE)):
                 yield from part.write(data)
@@ -197,8 +237,11 @@ class Storage:
         if self.durable:
             sync_directory(os.path.dirname(adopted))
 
-    def _new_part(self) -> _Part:
-        return _Part(self, self._directory(), self.new_id())
+    def _new_part(self, limit: int | None, room: Room | None) -> _Part:
+        part = _Part(self, self._directory(), self.new_id())
+        part.limit = self.max_size if limit is None else limit
+        part.room = room
+        return part
 
     def receive(self, body: Body, part: Part) -> Coro[None]:
         """Write the body to its end, or the rest of it. Nothing is held while the client is slow. Suspends.
@@ -249,13 +292,14 @@ class Storage:
 class Part:
     """A file that is being written, from its beginning to its end."""
 
-    __slots__ = ("digests", "fd", "limit", "size", "storage")
+    __slots__ = ("digests", "fd", "limit", "room", "size", "storage")
 
     def __init__(self, storage: Storage, fd: int = NO_FILE, size: int = 0) -> None:
         self.storage = storage
         self.fd = fd
         self.size = size  # bytes written so far
-        self.limit = storage.max_size
+        self.limit: int | None = None  # bytes
+        self.room: Room | None = None
         self.digests: list[Hash] = []  # of what is written
 
     def write(self, data: bytes | memoryview) -> Coro[None]:
@@ -268,7 +312,9 @@ class Part:
 
     def _count(self, data: bytes | memoryview) -> None:
         if self.limit is not None and self.size + len(data) > self.limit:
-            raise TooLarge(f"an upload may have at most {self.limit} bytes")
+            raise TooLarge(f"this upload may have at most {self.limit} bytes")
+        if self.room is not None:
+            self.room.use(len(data))
 
     def _append(self, data: bytes | memoryview) -> None:
         # Blocks, and so runs in a thread unless durability is left to the operating system and the data are few.
@@ -334,7 +380,7 @@ class _Part(Part):
             self.fd = NO_FILE
 
     def _stored(self) -> StoredFile:
-        return StoredFile(self.id, self.path, self.size, self.digests[0].hexdigest() if self.digests else None)
+        return StoredFile(self.id, self.path, self.size, self.digests[0].hexdigest() if self.storage.digest else None)
 
     # Blocking, as `Part._append` is:
 

@@ -180,6 +180,10 @@ class Metadata(Protocol):
         """The user's uploads, newest first."""
         ...
 
+    def usage(self, user_id: int) -> Coro[int]:
+        """Bytes of all of the user's uploads."""
+        ...
+
     def scan_uploads(self, after: str, limit: int) -> Coro[list[Upload]]:
         """Up to `limit` uploads of all users whose ids sort after `after`, in the order of ids."""
         ...

@@ -18,12 +18,12 @@ import binascii
 import hashlib
 from base64 import b64decode
 from collections.abc import Callable
-from contextlib import nullcontext
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import coro
+from apps.upload.digests import Expected
 from apps.upload.names import checked_name
 from apps.upload.resumable import About, NotThere, Resumable, Resumables, StillHeld
 from apps.upload.storage import Hash, TooLarge
@@ -108,7 +108,7 @@ class TusHandlers:
         if concat not in ("", "partial"):
             raise HTTPError(400, "Upload-Concat is `partial` or `final;` and the uploads' URLs")
         length = _length(request)
-        self._check_size(length)
+        yield from self._check_size(user_id, length)
         about = About(self.app.storage.new_id(), user_id, name, length, metadata, concat)
         yield from self.resumables.create(about)
         upload = yield from self.resumables.take(about.id, user_id)
@@ -134,7 +134,7 @@ class TusHandlers:
                 if parts[-1].about.concat != "partial" or not parts[-1].whole:
                     raise HTTPError(409, f"/files/{part_id} is not a partial upload that is whole")
             length = sum(part.size for part in parts)
-            self._check_size(length)
+            yield from self._check_size(user_id, length)
             about = About(self.app.storage.new_id(), user_id, name, length, metadata, concat)
             yield from self.resumables.create(about)
             upload = yield from self.resumables.take(about.id, user_id)
@@ -217,33 +217,44 @@ class TusHandlers:
             length = _number(request, "upload-length")
             if length < upload.size:
                 raise HTTPError(400, f"there are {upload.size} bytes already")
-            self._check_size(length)
+            yield from self._check_size(upload.about.user_id, length)
             yield from upload.change(length=length)
         begin, expected = upload.size, _checksum(request)
         limit, announced = upload.about.length, request.content_length
-        upload.limit = self.app.storage.max_size if limit is None else limit
-        if upload.limit is not None and announced is not None and begin + announced > upload.limit:
-            raise HTTPError(413, f"the upload may have {upload.limit} bytes, and has {begin}")
-        if expected is not None:
+        if limit is not None and announced is not None and begin + announced > limit:
+            raise HTTPError(413, f"the upload may have {limit} bytes, and has {begin}")
+        told = Expected(request, "content-digest")
+        with (yield from self.app.policy.admit(upload.about.user_id, limit, announced)) as admission:
+            upload.limit = admission.limit if limit is None else limit
+            upload.room = admission.room
+            yield from self._receive(request, upload, expected, told)
+            if upload.whole:
+                yield from self._finish(upload)
+
+    def _receive(
+        self, request: Request, upload: Resumable, expected: tuple[str, bytes] | None, told: Expected
+    ) -> Coro[None]:
+        """The piece into the file, checked by Upload-Checksum and Content-Digest."""
+        begin, checked = upload.size, expected is not None or bool(told)
+        if checked:
             yield from upload.change(checked=begin)
         digest = None if expected is None else CHECKSUMS[expected[0]]()
         try:
-            with nullcontext() if digest is None else upload.verified_by(digest):
+            with upload.verified_by(*([digest] if digest is not None else ()), *told.hashes):
                 yield from self.app.storage.receive(request.body, upload)
             if expected is not None and digest is not None and digest.digest() != expected[1]:
                 raise HTTPError(CHECKSUM_MISMATCH, f"the piece has another {expected[0]}: send it again")
+            told.check()
         except BaseException as error:
-            if expected is not None or isinstance(error, TooLarge):
+            if checked or isinstance(error, TooLarge):
                 with coro.shield():
                     yield from upload.cut(begin)
             raise
         finally:
-            if expected is not None:
+            if checked:
                 with coro.shield():
                     yield from upload.sync()
                     yield from upload.change(checked=None)
-        if upload.whole:
-            yield from self._finish(upload)
 
     def _finish(self, upload: Resumable) -> Coro[None]:
         """All has arrived: give it its row, unless it has one or is only to be a part of another."""
@@ -258,10 +269,10 @@ class TusHandlers:
                 yield from self.app.commit([Upload(about.id, about.user_id, about.name, path, upload.size, sha256)])
             yield from upload.finish()
 
-    def _check_size(self, length: int | None) -> None:
-        limit = self.app.storage.max_size
-        if limit is not None and length is not None and length > limit:
-            raise TooLarge(f"an upload may have at most {limit} bytes")
+    def _check_size(self, user_id: int, length: int | None) -> Coro[None]:
+        """Refuse what could never be whole."""
+        with (yield from self.app.policy.admit(user_id, length, length)):
+            pass
 
     def _described(self, upload: Resumable, *more: tuple[str, str], offset: bool = True) -> list[tuple[str, str]]:
         headers = [RESUMABLE, *more]

@@ -84,7 +84,7 @@ def test_a_wrong_file_of_options_is_one_line_and_exit_code_2(directory: Path, te
         (["--workers", "0"], {}, "coro: argument --workers: '0' is not a number from 1 on"),
         (["--host", ""], {}, "coro: argument --host: '' is no address; 0.0.0.0 is every address of this machine"),
         (["--dir", ""], {}, "coro: argument --dir: a directory needs a name; `.` is the working directory"),
-        (["--max-size", "1G"], {}, "coro: argument --max-size: '1G' is not a number of bytes"),
+        (["--max-size", "1G"], {}, "coro: argument --max-size: '1G' is not a number"),
         (["--proxies", "::1,x"], {}, "coro: argument --proxies: 'x' does not appear to be an IPv4 or IPv6 network"),
         ([], {"UPLOAD_GRACE": "soon"}, "coro: argument --grace: 'soon' is not a number of seconds"),
         ([], {"UPLOAD_NO_FSYNC": "maybe"}, "coro: UPLOAD_NO_FSYNC must be 1 or 0, not 'maybe'"),

@@ -1,0 +1,161 @@
+"""Limits, and digests that clients tell: decided the same way for every way in, before a body is taken."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from base64 import b64encode
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from apps.upload.storage import PIECE_SIZE, Storage
+from tests.upload.conftest import Start
+from tests.upload.harness import Answer, App, BackEnd, SQLiteBackEnd, eventually, form
+
+CONTENT = bytes(range(256)) * 64
+Send = Callable[..., Answer]
+
+
+def _put(app: App, data: bytes, session: str, **fields: str) -> Answer:
+    return app.ask("PUT", "/upload/a", data, session=session, **fields)
+
+
+def _post(app: App, data: bytes, session: str) -> Answer:
+    body, kind = form(("a", data))
+    return app.ask("POST", "/upload", body, session=session, Content_Type=kind)
+
+
+def _tus(app: App, data: bytes, session: str, **fields: str) -> Answer:
+    return app.ask(
+        "POST", "/files/", data, session=session, Tus_Resumable="1.0.0", Upload_Length=str(len(data)),
+        Content_Type="application/offset+octet-stream", **fields,
+    )  # fmt: skip
+
+
+every_way = pytest.mark.parametrize("send", [_put, _post, _tus])
+
+
+def _refused_before_its_body(app: App, session: str, size: int) -> int:
+    """The status of an answer that comes instead of 100 Continue."""
+    with app.begin_put(session, size, b"", "Expect: 100-continue") as exchange:
+        return int(exchange.socket.makefile("rb").readline().split()[1])
+
+
+# --- Quota -------------------------------------------------------------------------------------
+
+
+@every_way
+def test_quota_counts_what_is_stored(start: Start, back_end: BackEnd, send: Send) -> None:
+    app = start(back_end, "--quota", str(2 * len(CONTENT)))
+    session, other = app.log_in(), app.log_in()
+    assert [send(app, CONTENT, session).status for _ in range(3)] == [201, 201, 413]
+    assert send(app, CONTENT, other).status == 201
+    first = app.ask("GET", "/uploads", session=session).json["uploads"][0]
+    assert app.ask("DELETE", first["url"], session=session).status == 204
+    assert send(app, CONTENT, session).status == 201
+    assert len(app.files) == len(app.rows) == 3
+
+
+def test_quota_counts_what_is_under_way(start: Start) -> None:
+    app = start(SQLiteBackEnd(), "--quota", "20000")
+    session = app.log_in()
+    with app.begin_put(session, 15000, CONTENT[:5000]):
+        eventually(lambda: app.files)
+        assert _refused_before_its_body(app, session, 5001) == 413
+        assert app.put("small", bytes(5000), session).status == 201
+    eventually(lambda: len(app.files) == 1)
+    eventually(lambda: app.put("b", bytes(15000), session).status == 201)
+
+
+def test_quota_ends_an_upload_that_does_not_tell_its_length(start: Start) -> None:
+    app = start(SQLiteBackEnd(), "--quota", "100000")
+    session = app.log_in()
+    assert app.put("chunked", (CONTENT for _ in range(5)), session).status == 201
+    assert app.put("chunked", (CONTENT for _ in range(5)), session).status == 413
+    assert len(app.files) == 1
+
+
+# --- Uploads at once -------------------------------------------------------------------------------
+
+
+def test_more_uploads_at_once_than_a_user_may_have(start: Start) -> None:
+    app = start(SQLiteBackEnd(), "--parallel", "2")
+    session, other = app.log_in(), app.log_in()
+    exchanges = [app.begin_put(session, len(CONTENT), CONTENT[:5000]) for _ in range(2)]
+    eventually(lambda: len(app.files) == 2)
+    assert _refused_before_its_body(app, session, 5) == 429
+    assert _tus(app, b"x", session).headers["Retry-After"] == "1"
+    assert app.put("a", b"x", other).status == 201
+    for exchange in exchanges:
+        exchange.send(CONTENT[5000:])
+        assert exchange.answer().status == 201
+    assert app.put("a", b"x", session).status == 201
+
+
+# --- Room on the disk ----------------------------------------------------------------------------------
+
+
+def test_more_than_the_disk_has_is_refused_before_it_is_sent(app: App) -> None:
+    session = app.log_in()
+    assert _refused_before_its_body(app, session, 1 << 60) == 507
+    told = {"Tus_Resumable": "1.0.0", "Upload_Length": str(1 << 59)}
+    assert app.ask("POST", "/files/", b"", session=session, **told).status == 507
+
+
+def test_room_is_kept_until_it_is_used_or_released(tmp_path: Path) -> None:
+    storage = Storage(tmp_path, "test")
+    disk = os.statvfs(tmp_path)
+    most = disk.f_bavail * disk.f_frsize
+    room = storage.reserve(most * 3 // 4)
+    assert room is not None
+    with pytest.raises(OSError, match="no room left for an upload of"):
+        storage.reserve(most // 2)
+    room.use(most // 2)
+    assert storage.reserved == most * 3 // 4 - most // 2
+    room.use(most)
+    room.release()
+    assert storage.reserved == 0
+    assert storage.reserve(PIECE_SIZE) is None
+    storage.close()
+
+
+# --- Digests (RFC 9530) ----------------------------------------------------------------------------------
+
+
+def _digest(name: str, data: bytes) -> str:
+    return f"{name}=:{b64encode(hashlib.new(name.replace('-', ''), data).digest()).decode()}:"
+
+
+@pytest.mark.parametrize("size", [100, 3_000_000])
+@pytest.mark.parametrize("name", ["sha-256", "sha-512"])
+@pytest.mark.parametrize("field", ["Content_Digest", "Repr_Digest"])
+def test_put_is_checked_by_the_digest_that_it_tells(app: App, field: str, name: str, size: int) -> None:
+    session, data = app.log_in(), bytes(size)
+    assert _put(app, data, session, **{field: f"crc32c=:AAAAAA==:, {_digest(name, data)}"}).status == 201
+    files = app.files
+    answer = _put(app, data, session, **{field: _digest(name, data + b"x")})
+    assert answer.status == 400
+    assert f"another {name} than {field.replace('_', '-').lower()}" in answer.json["error"]
+    assert app.files == files
+    assert len(app.ask("GET", "/uploads", session=session).json["uploads"]) == 1
+
+
+def test_piece_by_tus_is_checked_by_the_digest_that_it_tells(app: App) -> None:
+    session = app.log_in()
+    assert _tus(app, CONTENT, session, Content_Digest=_digest("sha-256", CONTENT)).status == 201
+    told = {"Tus_Resumable": "1.0.0", "Upload_Length": "6"}
+    url = app.ask("POST", "/files/", b"", session=session, **told).headers["Location"].partition("/files/")[2]
+    piece = {"Tus_Resumable": "1.0.0", "Content_Type": "application/offset+octet-stream", "Upload_Offset": "0"}
+    wrong = app.ask("PATCH", f"/files/{url}", b"abc", session=session, Content_Digest=_digest("sha-256", b""), **piece)
+    assert wrong.status == 400
+    head = app.ask("HEAD", f"/files/{url}", session=session, Tus_Resumable="1.0.0")
+    assert head.headers["Upload-Offset"] == "0"
+    right = _digest("sha-512", b"abcdef")
+    assert app.ask("PATCH", f"/files/{url}", b"abcdef", session=session, Content_Digest=right, **piece).status == 204
+
+
+@pytest.mark.parametrize("value", ["sha-256", "sha-256=abc", "sha-256=:AAAA:", "sha-256=:A:", "=:AAAA:"])
+def test_malformed_digest_is_refused(app: App, value: str) -> None:
+    assert _put(app, b"x", app.log_in(), Content_Digest=value).status == 400
