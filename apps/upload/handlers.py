@@ -5,7 +5,7 @@
 | `PUT /upload/NAME`    | 201, `{"id", "name", "size", "url"}`                                          |
 | `POST /upload`        | a form's files: 201, `{"uploads": [as above, ...]}`; all of them or none      |
 | `GET /uploads`        | 200, `{"uploads": [as above, with "sha256" and "created_at"; newest first]}`  |
-| `GET /uploads/ID`     | the file, or the range of it that is asked for                                |
+| `GET /uploads/ID`..   | the file; archives, links for others: see downloads.py                        |
 | `DELETE /uploads/ID`  | 204                                                                           |
 | `/files/`             | resumable uploads, see tus.py                                                 |
 | `/login`, `/logout`.. | accounts, see logins.py                                                       |
@@ -35,8 +35,9 @@ from urllib.parse import urlsplit
 import coro
 from apps.upload.accounts import Accounts
 from apps.upload.digests import Expected
+from apps.upload.downloads import DownloadHandlers
 from apps.upload.logins import LoginHandlers
-from apps.upload.names import attachment, checked_name
+from apps.upload.names import checked_name
 from apps.upload.policy import RETRY_SOON, Admission, Policy
 from apps.upload.resumable import Resumables
 from apps.upload.storage import FILES, Storage, TooLarge
@@ -46,7 +47,6 @@ from coro import Coro
 from coro.debug import stats
 from coro.http import (
     Answer,
-    FileResponse,
     HTTPError,
     Metrics,
     MultipartReader,
@@ -97,7 +97,6 @@ class UploadHandlers:
         router.add("PUT", "/upload/{name}", self.put)
         router.add("POST", "/upload", self.post)
         router.add("GET", "/uploads", self.list)
-        router.add("GET", "/uploads/{id}", self.download)
         router.add("DELETE", "/uploads/{id}", self.delete)
         router.add("GET", "/health", self.health)
         router.add("GET", "/stats", self.stats)
@@ -106,6 +105,7 @@ class UploadHandlers:
         for path, page in _pages().items():
             router.add("GET", path, page)
         self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata)).user
+        DownloadHandlers(self)
         TusHandlers(self, resumables)
 
     def handle(self, request: Request) -> Coro[Answer]:
@@ -204,23 +204,8 @@ class UploadHandlers:
         ]
         return Response.json({"uploads": described}, headers=[("Cache-Control", "no-store")])
 
-    def download(self, request: Request) -> Coro[Answer]:
-        upload = yield from self._upload(request)
-        path = str(self.storage.root / upload.path)
-        headers = [
-            NO_SNIFFING,
-            ("Content-Disposition", attachment(upload.name)),
-            ("Cache-Control", "private, no-cache"),
-        ]
-        etag = f'"{upload.sha256 or upload.id}"'
-        try:
-            return (yield from FileResponse.open(request, path, headers, etag=etag))
-        except FileNotFoundError:
-            logger.error("the file of upload %s is missing: %s", upload.id, upload.path)
-            raise HTTPError(404, "the file is not there any more") from None
-
     def delete(self, request: Request) -> Coro[Answer]:
-        upload = yield from self._upload(request)
+        upload = yield from self.upload(request)
         note = yield from self.storage.note_deletion(upload.id, upload.path)
         try:
             with coro.shield():
@@ -231,7 +216,7 @@ class UploadHandlers:
         yield from self.storage.discard(upload.path, note)
         return Response(204)
 
-    def _upload(self, request: Request) -> Coro[Upload]:
+    def upload(self, request: Request) -> Coro[Upload]:
         """The upload that the path names, if it is the caller's. `HTTPError` 401, 404."""
         user_id = yield from self.user(request)
         upload_id = request.params["id"]

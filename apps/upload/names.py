@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
 
 from coro.http import HTTPError
 
@@ -16,9 +15,3 @@ def checked_name(name: str) -> str:
     if "\0" in name or "\ufffd" in name or not 0 < len(name.encode("utf-8", "surrogatepass")) <= MAX_NAME_SIZE:
         raise HTTPError(400, f"a file's name needs 1 to {MAX_NAME_SIZE} bytes of UTF-8")
     return name
-
-
-def attachment(name: str) -> str:
-    """A Content-Disposition that saves the file under its name (RFC 6266; the name as in RFC 8187)."""
-    plain = UNQUOTABLE.sub("_", name)
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
