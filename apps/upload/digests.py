@@ -27,9 +27,11 @@ class Expected:
     def __init__(self, request: Request, *fields: str) -> None:
         """`HTTPError` 400 for a field that is malformed."""
         self._digests: list[tuple[str, str, Hash, bytes]] = []
+        headers = request.headers
         for field in fields:
-            for member in filter(None, (part.strip(" \t") for part in request.headers.get(field, "").split(","))):
-                self._add(field, member)
+            if value := headers.get(field):
+                for member in filter(None, (part.strip(" \t") for part in value.split(","))):
+                    self._add(field, member)
 
     def _add(self, field: str, member: str) -> None:
         match = MEMBER.fullmatch(member)

@@ -50,7 +50,10 @@ class Policy:
                 raise TooLarge(f"your uploads may have {self.quota} bytes together, and {max(left, 0)} are left")
             limit = left if limit is None else min(limit, left)
             counted = left if size is None else counted
-        return Admission(self, user_id, counted, limit, self.storage.reserve(missing or 0))
+        room = self.storage.reserve(missing) if missing else None
+        if room is None and limit is None and self.quota is None and self.parallel is None:
+            return UNLIMITED
+        return Admission(self, user_id, counted, limit, room)
 
 
 class Admission:
@@ -58,7 +61,9 @@ class Admission:
 
     __slots__ = ("_counted", "_policy", "_user_id", "limit", "room")
 
-    def __init__(self, policy: Policy, user_id: int, counted: int, limit: int | None, room: Room | None) -> None:
+    def __init__(
+        self, policy: Policy | None, user_id: int, counted: int, limit: int | None, room: Room | None
+    ) -> None:
         self.limit = limit  # bytes
         self.room = room
         self._policy = policy
@@ -66,15 +71,20 @@ class Admission:
         self._counted = counted
 
     def __enter__(self) -> Self:
-        self._policy.under_way[self._user_id] += 1
-        self._policy.pending[self._user_id] += self._counted
+        if self._policy is not None:
+            self._policy.under_way[self._user_id] += 1
+            self._policy.pending[self._user_id] += self._counted
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        policy, user_id = self._policy, self._user_id
-        policy.pending[user_id] -= self._counted
-        policy.under_way[user_id] -= 1
-        if not policy.under_way[user_id]:
-            del policy.under_way[user_id], policy.pending[user_id]
         if self.room is not None:
             self.room.release()
+        policy, user_id = self._policy, self._user_id
+        if policy is not None:
+            policy.pending[user_id] -= self._counted
+            policy.under_way[user_id] -= 1
+            if not policy.under_way[user_id]:
+                del policy.under_way[user_id], policy.pending[user_id]
+
+
+UNLIMITED = Admission(None, 0, 0, None, None)  # of small uploads where nothing is limited, which are many
