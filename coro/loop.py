@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 from coro.errors import Cancelled, TaskCancelled, without_cancelled
 from coro.handover import Delivery
-from coro.mistakes import check_generator, not_a_request, note_task, swallows_cancelled, user_frames
+from coro.mistakes import check_fresh, not_a_request, note_task, swallows_cancelled, user_frames
 from coro.task import CHECKPOINT, CancelScope, Coro, Failure, Request, Task, running
 from coro.timers import Action, Timer, TimerQueue
 
@@ -258,7 +258,7 @@ def run(main: Coro[T], *, clock: Callable[[], float] = time.monotonic) -> T:
 
     Raises what `main` raised. Ctrl-C cancels the main task and, when it has cleaned up, raises KeyboardInterrupt.
     """
-    check_generator(main, "coro.run")
+    check_fresh(main, "coro.run")
     try:
         return Loop(clock=clock).run(main)
     except BaseException as error:

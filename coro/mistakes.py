@@ -82,6 +82,13 @@ def check_generator(generator: object, where: str) -> None:
         raise BusyError(f"{where}(): {taken(generator)}")
 
 
+def check_fresh(generator: object, where: str) -> None:
+    """`check_generator`, and BusyError for what has ended. (To look for that takes memory: not done for each task.)"""
+    check_generator(generator, where)
+    if getattr(generator, "gi_frame", None) is None:
+        raise BusyError(f"{where}(): {getattr(generator, '__qualname__', generator)} has ended: make a new generator")
+
+
 def check_distinct(generators: tuple[object, ...], where: str) -> None:
     """`check_generator` for each of them, none of which may come twice."""
     seen: set[int] = set()

@@ -39,7 +39,7 @@ from coro.errors import BusyError, ClosedError, CoroError, TaskCancelled
 from coro.group import TaskGroup, task_group
 from coro.io import Buffer, Descriptor, Socket
 from coro.loop import Loop
-from coro.mistakes import SharedGenerators, check_generator
+from coro.mistakes import SharedGenerators, check_fresh
 from coro.net import Stream
 from coro.sync import Event
 from coro.task import CancelScope, Coro, Request, Task, running
@@ -179,7 +179,7 @@ def run_virtual(main: Coro[T], *, seed: int | None = None) -> T:
     """
     if running.loop is not None:
         raise RuntimeError("run_virtual() was called inside coro.run(): use `yield from` or a task group instead")
-    check_generator(main, "run_virtual")
+    check_fresh(main, "run_virtual")
     return VirtualLoop(seed).run(main)
 
 

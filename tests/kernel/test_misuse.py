@@ -9,6 +9,7 @@ import pytest
 
 import coro
 from coro import Coro
+from coro.testing import run_virtual
 
 
 def deaf(times: int) -> Coro[None]:
@@ -104,3 +105,11 @@ def test_second_task_in_the_same_generator_is_told_at_its_first_wait(seconds: in
 
     with pytest.raises(coro.BusyError, match=r"waits in .*which another task drives too"):
         yield from coro.task_group(body)
+
+
+@pytest.mark.parametrize("run", [coro.run, run_virtual])
+def test_generator_that_has_ended_cannot_be_run_again(run: Callable[[Coro[None]], None]) -> None:
+    work = coro.sleep(0)
+    run(work)
+    with pytest.raises(coro.BusyError, match="sleep has ended: make a new generator"):
+        run(work)
