@@ -27,7 +27,7 @@ services:
 
 test-env: services
 	@scripts/venv .venv dev,rsa
-	@scripts/node-packages tus-js-client@4
+	@scripts/node-packages tus-js-client@4 playwright-core@1
 
 test: test-env
 	$(BIN)/ruff check
