@@ -12,7 +12,9 @@ const browser = await chromium.launch({
 });
 const seen = { errors: [] };
 try {
-  const page = await browser.newPage({ locale: "en-GB", viewport: { width: 1000, height: 800 } });
+  const page = await browser.newPage({
+    locale: "en-GB", viewport: { width: 1000, height: 800 }, permissions: [], // it may not copy: the link is shown
+  });
   page.on("pageerror", (error) => seen.errors.push(String(error)));
   page.on("console", (message) => message.type() === "error" && seen.errors.push(message.text()));
   await page.goto(link);
@@ -27,6 +29,13 @@ try {
   await page.waitForFunction((count) => document.querySelectorAll("#files-list .row").length === count, files.length);
   seen.names = await page.$$eval("#files-list [data-part=name]", (names) => names.map((name) => name.textContent));
   seen.digests = await page.$$eval("#files-list [data-part=sha256]", (all) => all.map((one) => one.textContent));
+  await page.fill("#search", "PICTURE");
+  seen.found = await page.$$eval("#files-list .row:not([hidden]) [data-part=name]", (all) => all.map((one) => one.textContent));
+  await page.waitForFunction(() => document.querySelector(".tile img")?.naturalWidth > 0); // the thumbnail has come
+  await page.fill("#search", "");
+  await page.click("#files-list .row [data-part=share]");
+  await page.waitForSelector("#notice", { state: "visible" });
+  seen.notice = await page.textContent("#notice-text");
   await page.screenshot({ path: `${directory}/light.png` });
   await page.emulateMedia({ colorScheme: "dark" });
   await page.screenshot({ path: `${directory}/dark.png` });

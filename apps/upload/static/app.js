@@ -11,6 +11,10 @@ const TICK = 250; // milliseconds between two drawings of the progress
 const RATE_MEMORY = 3000; // milliseconds after which an old rate counts for about a third
 const STALLED = 5000; // milliseconds without progress after which an upload is called stalled
 
+const SEARCH_FROM = 5; // files from which on there is a field to search them
+const THUMBNAIL = /\.(png|jpe?g|gif|webp|avif)$/i;
+const THUMBNAIL_SIZE = 5e6; // bytes: a larger image is not fetched for its thumbnail
+
 const byId = (id) => document.getElementById(id);
 const part = (row, name) => row.querySelector(`[data-part="${name}"]`);
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
@@ -77,8 +81,9 @@ function put(file, onProgress, signal) {
 
 const say = (message) => (byId("status").textContent = message);
 
-// One line at the top of the page. With `again`, its button repeats what failed.
-function notify(message, again) {
+// One line at the top of the page: of what failed, or news. With `again`, its button repeats what failed.
+function notify(message, again, news = false) {
+  byId("notice").classList.toggle("news", news);
   byId("notice-text").textContent = message;
   byId("notice-button").textContent = again ? text.tryAgain : text.dismiss;
   byId("notice-button").onclick = () => {
@@ -288,6 +293,16 @@ function drawFiles(files, fresh) {
   const size = bytes(sum(files.map((file) => file.size)));
   byId("files-summary").textContent = files.length ? line([text.files(files.length), size]) : "";
   byId("files-empty").hidden = files.length > 0;
+  byId("search").hidden = files.length <= SEARCH_FROM;
+  search();
+}
+
+// Shows the files whose names have what is searched for; all of them while the field is not there.
+function search() {
+  const wanted = byId("search").hidden ? "" : byId("search").value.trim().toLowerCase();
+  const rows = [...byId("files-list").children];
+  for (const row of rows) row.hidden = !part(row, "name").textContent.toLowerCase().includes(wanted);
+  byId("files-none").hidden = rows.length === 0 || rows.some((row) => !row.hidden);
 }
 
 function fileRow(file, fresh) {
@@ -302,12 +317,36 @@ function fileRow(file, fresh) {
   part(row, "time").textContent = time.toLocaleString(locale, style);
   part(row, "digest").hidden = !file.sha256;
   part(row, "sha256").textContent = file.sha256 ?? "";
+  if (THUMBNAIL.test(file.name) && file.size <= THUMBNAIL_SIZE) part(row, "tile").replaceChildren(thumbnail(file));
+  label(part(row, "share"), text.share(file.name));
+  part(row, "share").addEventListener("click", () => share(file));
   part(row, "download").href = file.url;
   part(row, "download").download = file.name;
   label(part(row, "download"), text.download(file.name));
   label(part(row, "delete"), text.delete(file.name));
   part(row, "delete").addEventListener("click", () => remove(file, row));
   return row;
+}
+
+function thumbnail(file) {
+  const image = new Image(44, 44);
+  image.loading = "lazy";
+  image.alt = "";
+  image.src = `${file.url}?inline=1`;
+  return image;
+}
+
+// Makes a link for people without an account, and copies it; shows it where the browser does not let a page copy.
+async function share(file) {
+  try {
+    const link = await call("POST", `${file.url}/link`);
+    const url = new URL(link.url, location.href).href;
+    const until = new Date(link.expires * 1000).toLocaleDateString(locale, { dateStyle: "long" });
+    const copied = await navigator.clipboard?.writeText(url).then(() => true, () => false);
+    notify(copied ? text.linkCopied(file.name, until) : text.linkMade(url, until), undefined, true);
+  } catch (error) {
+    report(error, () => share(file));
+  }
 }
 
 async function remove(file, row) {
@@ -425,6 +464,7 @@ function listen() {
   });
   byId("login").addEventListener("submit", logIn);
   byId("logout").addEventListener("click", logOut);
+  byId("search").addEventListener("input", search);
   byId("drop").addEventListener("click", () => byId("picker").click());
   byId("picker").addEventListener("change", () => {
     enqueue([...byId("picker").files]);
@@ -445,6 +485,8 @@ document.documentElement.lang = locale;
 document.title = text.title;
 for (const element of document.querySelectorAll("[data-text]")) element.textContent = text[element.dataset.text];
 byId("drop").setAttribute("aria-label", text.addFiles);
+byId("search").setAttribute("aria-label", text.search);
+byId("search").placeholder = text.search;
 listen();
 setInterval(tick, TICK);
 if (location.hash.startsWith("#invitation=")) {
