@@ -45,7 +45,7 @@ from coro.redis.commands.base import Key, S
 from coro.redis.connection import READ_SIZE, Connection, lost
 from coro.redis.errors import RedirectError, RedisConnectionError, RedisError, ReplyError
 from coro.redis.replies import decoded
-from coro.redis.resp import Attributes, ProtocolError, Push, encode
+from coro.redis.resp import Attributes, ProtocolError, Push, bytes_of, encode
 from coro.redis.url import Settings
 from coro.sync import WaitQueue
 from coro.task import Coro
@@ -105,10 +105,6 @@ class _Change:
 PING = _Change(b"PING", ())  # answered, but not confirmed
 
 
-def _as_bytes(name: Key) -> bytes:
-    return name.encode() if isinstance(name, str) else name
-
-
 class Lender(Protocol):
     """Where connections come from: a `ConnectionPool`, or in a cluster the pools of several nodes."""
 
@@ -154,7 +150,7 @@ class PubSub(Generic[S]):
         """Receive what is published on these channels, from the return of this call on. Suspends.
 
         `ReplyError` when the server refuses, `RedisConnectionError` when it cannot be reached: then nothing is
-        subscribed that was not before. Cancelled while it waits, it may have succeeded.
+        subscribed that was not before. TypeError for what is no name. Cancelled while it waits, it may have succeeded.
         """
         return self._change(b"SUBSCRIBE", channels)
 
@@ -180,7 +176,7 @@ class PubSub(Generic[S]):
 
     def _change(self, command: bytes, given: Sequence[Key]) -> Coro[None]:
         self._check_open()
-        names = dict.fromkeys(map(_as_bytes, given))
+        names = dict.fromkeys(map(bytes_of, given))
         wanted = self._wanted[command]
         under_way = [change for change in (*self._unsent, *self._unconfirmed) if change.command == command]
         new = [name for name in names if name not in wanted]
@@ -193,7 +189,7 @@ class PubSub(Generic[S]):
 
     def _end(self, command: bytes, given: Sequence[Key]) -> Coro[None]:
         wanted = self._wanted[command]
-        names = [name for name in dict.fromkeys(map(_as_bytes, given or list(wanted))) if name in wanted]
+        names = [name for name in dict.fromkeys(map(bytes_of, given or list(wanted))) if name in wanted]
         self._drop(command, names)
         if names and self._keeper is not None:
             with suppress(RedisConnectionError):  # without a connection there is no subscription either
@@ -279,7 +275,12 @@ class PubSub(Generic[S]):
             item, size = Gap("messages came faster than they were taken", 1), 0
         self._bytes += size
         messages.append(item)
-        self._getters.wake_one()
+        self._wake_getter()
+
+    def _wake_getter(self, nothing: None = None) -> None:
+        """See that what waits is taken: by the next one, if the first is cancelled before it takes it."""
+        if self._messages:
+            self._getters.hand_one(None, self._wake_getter)
 
     # --- The connection, in a task of its own ------------------------------------
 
@@ -406,7 +407,7 @@ class PubSub(Generic[S]):
                 raise reply
             self._settle(self._unconfirmed.popleft(), reply)
             return
-        if isinstance(reply, list) and reply:
+        if isinstance(reply, list) and reply and isinstance(reply[0], bytes):
             reply = Push(reply[0], reply[1:])
         if not isinstance(reply, Push):
             if reply != b"PONG":

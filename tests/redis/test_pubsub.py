@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import coro
-from coro import ClosedError, Coro, TaskGroup
+from coro import ClosedError, Coro, TaskCancelled, TaskGroup
 from coro.redis import Gap, Message, NoPermissionError, PubSub, Redis, RedisError
 from tests.redis.fake import settle
 from tests.services import RedisServer
@@ -188,6 +190,42 @@ def test_message_is_not_lost_by_a_cancelled_task(database: str) -> None:
         while len(got) < 200:
             yield from take()
         assert got == list(range(200))
+        pubsub.close()
+
+    coro.run(main())
+
+
+def test_message_goes_to_the_next_task_if_the_first_is_cancelled(redis_database: str) -> None:
+    redis = Redis.from_url(redis_database)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        pubsub = redis.pubsub()
+        yield from pubsub.subscribe("a")
+        first, second = group.spawn(pubsub.get_message()), group.spawn(pubsub.get_message())
+        group.spawn(redis.publish("a", 1))
+        yield from arrived(pubsub, 1)
+        first.cancel()  # it was woken, and has not taken the message
+        with pytest.raises(TaskCancelled):
+            yield from first.join()
+        assert (yield from second.join()) == Message(b"a", b"1")
+        pubsub.close()
+
+    coro.run(coro.task_group(body))
+
+
+@pytest.mark.parametrize("name", [None, ["a"], "\ud800"])
+def test_what_is_no_name_of_a_channel_is_refused_and_harms_nobody(redis_database: str, name: Any) -> None:
+    def main() -> Coro[None]:
+        redis = Redis.from_url(redis_database)
+        pubsub = redis.pubsub()
+        yield from pubsub.subscribe("a")
+        with pytest.raises((TypeError, UnicodeEncodeError)):
+            yield from pubsub.subscribe("b", name)
+        with pytest.raises((TypeError, UnicodeEncodeError)):
+            yield from pubsub.unsubscribe(name)
+        yield from redis.publish("a", 1)
+        assert (yield from pubsub.get_message()) == Message(b"a", b"1")
+        assert "1 subscribed" in repr(pubsub)
         pubsub.close()
 
     coro.run(main())

@@ -108,6 +108,7 @@ def test_gap_is_told_before_all_that_comes_after_the_loss() -> None:
         b">2\r\n+pmessage\r\n+a\r\n",
         b">1\r\n+subscribe\r\n",
         b"+OK\r\n",
+        b"*1\r\n*0\r\n",
         b"-ERR unasked\r\n",
         b"?\r\n",
     ],
