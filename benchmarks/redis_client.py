@@ -77,6 +77,12 @@ def _large(options: Options, port: int) -> Report:
         report.ratio(SYNC.name, "coro"),
         at_least=0.8,
     )
+    if SYNC.name in report.rows:
+        report.require(
+            "coro does at least 80% as many GETs per second as redis-py with hiredis",
+            report.rows["coro"][1] / report.rows[SYNC.name][1],
+            at_least=0.8,
+        )
     return report
 
 

@@ -124,6 +124,8 @@ class Redis(Client[S]):
 
         `connector` opens the connections, where the settings do not say to which server.
         """
+        if not isinstance(settings, Settings):
+            raise TypeError(f"Redis is made of Settings, not of {type(settings).__name__}: for a URL, Redis.from_url")
         self.settings = settings
         self.decode = decode
         connector = connector or Connector(settings)

@@ -139,8 +139,18 @@ def open_connection(
             return (yield from _open(settings, context, setup))
     except (OSError, EndOfStream, ProtocolError, ReplyError) as error:
         raise RedisConnectionError(
-            f"no connection to Redis at {settings.address}: {explained(error, settings)}", sent=False
+            f"no connection to Redis at {settings.address}: {explained(error, settings)}{_doubt(error, settings)}",
+            sent=False,
         ) from error
+
+
+def _doubt(error: Exception, settings: Settings) -> str:
+    """A server that waits for commands is silent to a TLS handshake, one that waits for a handshake hangs up."""
+    if settings.tls and isinstance(error, TimeoutError):
+        return f"; is port {settings.port} for TLS? If not, write redis://"
+    if not settings.tls and isinstance(error, (ConnectionResetError, EndOfStream)):
+        return f"; is port {settings.port} for TLS? Then write rediss://"
+    return ""
 
 
 def explained(error: BaseException, settings: Settings) -> str:

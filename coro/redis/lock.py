@@ -51,6 +51,10 @@ class Lock:
     """Made by `Redis.lock`. One object is one holder: give each task its own."""
 
     def __init__(self, script: Callable[[str], Script], name: str, timeout: float) -> None:
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a lock is a str, not {name!r}")
+        if not isinstance(timeout, (int, float)):
+            raise TypeError(f"a lock is held for a number of seconds, not for {timeout!r}")
         if not 0.001 <= timeout < math.inf:
             raise ValueError(f"a lock is held for a number of seconds, not for {timeout!r}")
         self.name = name

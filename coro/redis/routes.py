@@ -63,6 +63,12 @@ def check_shareable(args: Sequence[Argument]) -> None:
         raise refusal(args, reason)
 
 
+def check_answered(args: Sequence[Argument]) -> None:
+    """`OwnConnectionError` for a command that is not answered by one reply."""
+    if why_not_shared(args) == _REPLIES:
+        raise refusal(args, _REPLIES)
+
+
 def check_lendable(args: Sequence[Argument]) -> None:
     """`OwnConnectionError` for a command that would change a connection which others use afterwards."""
     reason = why_not_shared(args)

@@ -29,7 +29,7 @@ from coro.redis.pipeline import Queued, first_error
 from coro.redis.pool import ConnectionPool
 from coro.redis.replies import result
 from coro.redis.resp import Argument
-from coro.redis.routes import check_lendable
+from coro.redis.routes import check_answered, check_lendable
 from coro.task import Coro
 
 T = TypeVar("T")
@@ -47,6 +47,7 @@ class Session(Commands[S]):
 
     def execute_command(self, *args: Argument) -> Coro[Any]:
         """Carry out any command that has one reply; the reply. Suspends. Raises what `Redis.execute` raises."""
+        check_answered(args)
         return self._send(args)
 
     def _send(self, args: Sequence[Argument], convert: Convert = None) -> Coro[Any]:

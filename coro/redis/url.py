@@ -50,11 +50,16 @@ class Settings:
     def __post_init__(self) -> None:
         for name in "timeout", "connect_timeout", "health_check_interval":
             seconds = getattr(self, name)
+            if not isinstance(seconds, (int, float)):
+                raise TypeError(f"{name} must be a number of seconds, not {seconds!r}")
             if not 0 < seconds < math.inf:
                 raise ValueError(f"{name} must be a number of seconds above 0, not {seconds!r}")
         for name in "max_unanswered", "max_connections":
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)!r}")
+            count = getattr(self, name)
+            if not isinstance(count, int):
+                raise TypeError(f"{name} must be a whole number, not {count!r}")
+            if count < 1:
+                raise ValueError(f"{name} must be at least 1, not {count!r}")
         if not all("!" <= character <= "~" for character in self.client_name):
             raise ValueError(f"a client's name has no spaces or special characters, unlike {self.client_name!r}")
         if self.ca and not self.tls:
@@ -70,6 +75,11 @@ class Settings:
 
 def parse_url(url: str, default_port: int = PORT) -> Settings:
     """The settings that `url` stands for. ValueError when it is not a Redis URL, without showing its password."""
+    if not isinstance(url, str):
+        raise TypeError(f"a Redis URL is a str, not of the type {type(url).__name__}")
+    hosts = re.match("rediss?://(?:[^/?#]*@)?([^/?#]*)", url)
+    if hosts is not None and "," in hosts[1]:
+        raise ValueError("a Redis URL names one host here: several are for RedisCluster, or for redis+sentinel://")
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -84,7 +94,11 @@ def parse_url(url: str, default_port: int = PORT) -> Settings:
             raise ValueError("a unix:// URL names the socket by its absolute path, as in unix:///run/redis.sock")
         host, path = "localhost", unquote(parts.path)
     elif parts.scheme in ("redis", "rediss"):
+        if "://" not in url:
+            raise ValueError(f"a Redis URL has // behind its scheme: write {FORMS}")
         host, path = parts.hostname or "localhost", ""
+        if database and parts.path.strip("/") not in ("", database):
+            raise ValueError("a Redis URL names two databases: one behind the host, and another one by ?db=")
         database = parts.path.strip("/") or database
     else:
         raise ValueError(f"{parts.scheme or 'nothing'!r} is no scheme of Redis URLs: write {FORMS}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -181,6 +181,31 @@ def test_what_cannot_be_sent_is_refused_and_harms_nobody(run: Run[None], args: t
         assert (yield from redis.get("key")) == b"value"
 
     run(body)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda redis: redis.mset(["key", 1]), "where a dict is to be"),
+        (lambda redis: redis.hset("key", mapping=["field", 1]), "where a dict is to be"),
+        (lambda redis: redis.xadd("key", None), "where a dict is to be"),
+        (lambda redis: redis.zadd("key", ["member", 1]), "where a dict is to be"),
+        (lambda redis: redis.delete(["key"]), "cannot be sent to Redis"),
+        (lambda redis: redis.lock(None, 1), "the name of a lock is a str"),
+        (lambda redis: redis.lock("key", None), "a number of seconds, not for None"),
+    ],
+)
+def test_arguments_of_the_wrong_type_are_told(call: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        coro.run(call(Redis.from_url("redis://localhost:1")))
+
+
+def test_key_expires_at_one_time() -> None:
+    redis = Redis.from_url("redis://localhost:1")
+    with pytest.raises(ValueError, match="give one of them"):
+        redis.set("key", "value", ex=1, px=1)
+    with pytest.raises(ValueError, match="give one of them"):
+        redis.getex("key", px=1, pxat=1)
 
 
 # --- What cannot be shared ---------------------------------------------------------------

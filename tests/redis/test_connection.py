@@ -65,6 +65,14 @@ def test_tls_is_verified_unless_told_otherwise(redis_server: RedisServer) -> Non
     assert isinstance(error.__cause__, ssl.SSLCertVerificationError)
 
 
+def test_tls_on_the_wrong_port_is_told(redis_server: RedisServer) -> None:
+    plain, secured = redis_server.url(), redis_server.url(tls=True)
+    assert f"is port {redis_server.tls_port} for TLS? Then" in str(failure(secured.replace("rediss", "redis")))
+    assert f"is port {redis_server.port} for TLS? If not" in str(
+        failure(f"{plain.replace('redis', 'rediss')}?connect_timeout=0.2")
+    )
+
+
 def test_tls_verifies_the_host_name(redis_server: RedisServer) -> None:
     files = redis_server.certificates
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -9,6 +9,7 @@ import pytest
 import coro
 from coro import BusyError, ClosedError, Coro, TaskGroup
 from coro.redis import (
+    OwnConnectionError,
     Redis,
     RedisConnectionError,
     ReplyError,
@@ -253,6 +254,16 @@ def test_session_may_change_its_connection_which_is_closed_then(database: str) -
         assert repr(redis.pool) == f"{ALL_IS_BACK}, 0 idle"
 
     coro.run(main())
+
+
+@pytest.mark.parametrize("words", [("SUBSCRIBE", "a"), ("MONITOR",), ("CLIENT", "REPLY", "OFF")])
+def test_session_refuses_what_is_not_answered_by_one_reply(redis_database: str, words: tuple[str, ...]) -> None:
+    def use(session: Session) -> Coro[None]:
+        with pytest.raises(OwnConnectionError, match="not answered by one reply"):
+            yield from session.execute_command(*words)
+        assert (yield from session.ping())
+
+    coro.run(Redis.from_url(redis_database).session(use))
 
 
 def test_session_is_for_one_task_at_a_time(database: str) -> None:

@@ -17,6 +17,8 @@ from coro.redis.url import Settings, parse_url
         ("redis://", Settings()),
         ("redis://db1:6380/3", Settings(host="db1", port=6380, database=3)),
         ("redis://db1?db=3", Settings(host="db1", database=3)),
+        ("redis://db1/3?db=3", Settings(host="db1", database=3)),
+        ("redis://:a,b@db1?name=a,b", Settings(host="db1", password="a,b", client_name="a,b")),
         ("redis://:secret@db1", Settings(host="db1", password="secret")),
         ("redis://app:secret@db1", Settings(host="db1", username="app", password="secret")),
         ("redis://app@db1", Settings(host="db1", username="app")),
@@ -39,6 +41,10 @@ def test_reads(url: str, settings: Settings) -> None:
     [
         ("http://db1", "'http' is no scheme of Redis URLs"),
         ("db1:6379", "'db1' is no scheme"),
+        ("redis:db1", "// behind its scheme"),
+        ("redis://db1,db2:7000", "names one host here"),
+        ("redis://:secret@db1:7000,db2:7000/0", "names one host here"),
+        ("redis://db1/1?db=2", "names two databases"),
         ("redis://db1:port", "host or port"),
         ("redis://db1/users", "the number of a database"),
         ("redis://db1/-1", "the number of a database"),
@@ -74,6 +80,18 @@ def test_error_does_not_show_a_password_that_was_not_escaped(url: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", [None, b"redis://db1", 6379])
+def test_url_is_a_str(url: Any) -> None:
+    with pytest.raises(TypeError, match="a Redis URL is a str"):
+        Redis.from_url(url)
+
+
+def test_client_is_made_of_settings() -> None:
+    url: Any = "redis://db1"
+    with pytest.raises(TypeError, match=r"Redis\.from_url"):
+        Redis(url)
+
+
 def test_settings_do_not_show_the_password() -> None:
     assert "secret" not in repr(parse_url("redis://:secret@db1"))
 
@@ -94,6 +112,20 @@ def test_address_for_people(url: str, address: str) -> None:
 def test_at_least_one_command_and_connection_must_be_allowed(name: str) -> None:
     values: dict[str, Any] = {name: 0}
     with pytest.raises(ValueError, match=f"{name} must be at least 1, not 0"):
+        Settings(**values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("timeout", "5", "timeout must be a number of seconds, not '5'"),
+        ("connect_timeout", None, "connect_timeout must be a number of seconds, not None"),
+        ("max_connections", 1.5, "max_connections must be a whole number, not 1.5"),
+    ],
+)
+def test_settings_of_the_wrong_type(name: str, value: Any, message: str) -> None:
+    values: dict[str, Any] = {name: value}
+    with pytest.raises(TypeError, match=message):
         Settings(**values)
 
 

@@ -7,7 +7,7 @@ say: a client sends them, a pipeline collects them. So all of them offer the sam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias
 
@@ -54,9 +54,16 @@ def words(first: Argument | Iterable[Argument], others: Iterable[Argument] = ())
     return [*first, *others]
 
 
+def items(mapping: Mapping[Any, Argument]) -> ItemsView[Any, Argument]:
+    """The keys with their values. TypeError for what is no mapping."""
+    if not isinstance(mapping, Mapping):
+        raise TypeError(f"{mapping!r:.80} ({type(mapping).__name__}) stands where a dict is to be")
+    return mapping.items()
+
+
 def pairs(mapping: Fields) -> list[Argument]:
-    """Keys and values in turns."""
-    return [word for pair in mapping.items() for word in pair]
+    """Keys and values in turns. TypeError for what is no mapping."""
+    return [word for pair in items(mapping) for word in pair]
 
 
 def option(word: bytes, value: Argument | None) -> list[Argument]:
@@ -88,7 +95,9 @@ def unix_milliseconds(when: Moment) -> int:
 def expiry(
     ex: Duration | None = None, px: Duration | None = None, exat: Moment | None = None, pxat: Moment | None = None
 ) -> list[Argument]:
-    """When a key is to expire: in seconds, milliseconds; at a time in seconds, milliseconds since 1970."""
+    """When a key is to expire: in seconds, milliseconds; at a time in seconds, milliseconds since 1970. ValueError."""
+    if (ex, px, exat, pxat).count(None) < 3:
+        raise ValueError("ex, px, exat and pxat all tell when a key expires: give one of them")
     if ex is not None:
         return [b"EX", seconds(ex)]
     if px is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from coro.redis.commands.base import Key, Keys, S, Scores, Sender, flags, option, words
+from coro.redis.commands.base import Key, Keys, S, Scores, Sender, flags, items, option, words
 from coro.redis.commands.scan import Scan
 from coro.redis.replies import as_float, as_floats, first_scored, page, popped, scored
 from coro.redis.resp import Argument
@@ -57,7 +57,7 @@ class SortedSetCommands(Sender[S]):
         the score of the one member is added to what it had: the sum, or None if that was not to be done.
         """
         options = flags(nx=nx, xx=xx, ch=ch, incr=incr, gt=gt, lt=lt)
-        members = [word for member, score in mapping.items() for word in (score, member)]
+        members = [word for member, score in items(mapping) for word in (score, member)]
         return self._send((b"ZADD", name, *options, *members), as_float if incr else None)
 
     def zcard(self, name: Key) -> Coro[int]:
