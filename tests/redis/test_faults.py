@@ -10,7 +10,7 @@ import pytest
 
 import coro
 from coro import Coro, TaskGroup
-from coro.redis import Gap, LoadingError, Redis, RedisConnectionError
+from coro.redis import Gap, LoadingError, Redis, RedisConnectionError, TransactionAbortedError
 from tests.proxy import Proxy, through_proxy
 from tests.redis.fake import settle
 from tests.services import RedisServer
@@ -221,6 +221,8 @@ def test_pipelines_and_queues_on_a_server_that_is_killed_under_load(own_redis: C
                 assert (yield from pipeline.execute()) == [1, 1]
             except (RedisConnectionError, LoadingError):
                 yield from coro.sleep(0.001)
+            except TransactionAbortedError as error:
+                assert isinstance(error.__cause__, LoadingError)
 
     def consume() -> Coro[None]:
         while not stopped:
