@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from email.message import Message
@@ -17,6 +18,8 @@ from coro.task import Coro
 R = TypeVar("R", bound="ResponseInfo")
 
 READ_SIZE = 65536  # bytes
+# No page is in these: they are for other things, and some take the square of the body's length in time.
+NO_CHARSETS = frozenset({"idna", "punycode", "raw-unicode-escape", "undefined", "unicode-escape", "utf-7"})
 
 
 class BodySource(Protocol):
@@ -96,8 +99,9 @@ class ClientResponse(ResponseInfo):
         message["Content-Type"] = self.headers.get("content-type", "")
         charset = message.get_content_charset("utf-8")
         try:
-            return self.body.decode(charset, "replace")
-        except LookupError:
+            known = codecs.lookup(charset).name not in NO_CHARSETS
+            return self.body.decode(charset if known else "utf-8", "replace")
+        except (LookupError, ValueError):  # no such charset; NUL in its name
             return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
@@ -121,11 +125,13 @@ class StreamedResponse(ResponseInfo):
             self._decoder = Decoder(coding)
 
     def read(self, limit: int = READ_SIZE) -> Coro[bytes]:
-        """Up to `limit` bytes of the body, decoded, as soon as there are any; b"" at its end. May suspend.
+        """Up to `limit` bytes, at least one, of the body, decoded, as soon as they are there; b"" at its end.
 
-        `ConnectionLost`, `ProtocolError`, `RequestTimeout`. How much is too much in all, the caller decides: a
-        compressed body can be a thousand times as long as what is received.
+        May suspend. `ConnectionLost`, `ProtocolError`, `RequestTimeout`. How much is too much in all, the caller
+        decides: a compressed body can be a thousand times as long as what is received.
         """
+        if limit < 1:
+            raise ValueError(f"reading {limit} bytes: b\"\" would mean that the body has ended")
         decoder = self._decoder
         if decoder is None:
             return (yield from self._source.read_body(limit))
@@ -163,10 +169,12 @@ class StreamedResponse(ResponseInfo):
 
     def _buffered(self, limit: int) -> bytes | None:
         """The whole (rest of the) body if it is there already, as it is to be read."""
+        if self._decoder is not None:
+            return None  # the length that is told is not the one that counts
         told = self._source.content_length
         if told is not None and told > limit:
             raise self._too_large(limit)
-        return self._source.buffered() if self._decoder is None else None
+        return self._source.buffered()
 
     def json(self, limit: int = 1 << 24) -> Coro[Any]:
         """The body as JSON. `ProtocolError` when it is none; else as `read_all`."""

@@ -20,7 +20,9 @@ Pairs: TypeAlias = Mapping[str, Value | Sequence[Value]] | Sequence[tuple[str, V
 
 # RFC 3986, appendix B, for the two schemes there are here.
 PARTS = re.compile(r"(https?)://([^/?#\\]*)(/[^?#]*)?(\?[^#]*)?(?:#.*)?", re.IGNORECASE | re.DOTALL)
-AUTHORITY = re.compile(r"(?:(?P<user>[^@]*)@)?(?P<host>\[[0-9A-Fa-f:.]*\]|[^@:\[\]]*)(?::(?P<port>[0-9]*))?", re.DOTALL)
+AUTHORITY = re.compile(
+    r"(?:(?P<user>[^@]*)@)?(?P<host>\[[0-9A-Fa-f:.]*\]|[^@:\[\]]*)(?::(?P<port>[0-9]{0,9}))?", re.DOTALL
+)
 HOST_NAME = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*")

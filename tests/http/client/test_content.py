@@ -42,6 +42,9 @@ def test_what_a_response_tells(network: Network) -> Coro[None]:
         ("grüße".encode("utf-16"), 'text/x; a=b; CharSet="utf-16"', "grüße"), (b"\xff", "", "\ufffd"),
         (b"abc", "text/plain; charset=nonsense", "abc"), (b"abc", "text/plain; charset=base64", "abc"),
         (b"abc", "text/plain; charset=\xe4\0", "abc"), (b"", "", ""),
+        (b"abc", "text/plain; charset*=utf-8''a%00b", "abc"), (b"a\xffb", "text/plain; charset=undefined", "a\ufffdb"),
+        (b"a" * 9, "text/plain; charset=Punycode", "a" * 9), (b"\\x41", "text/plain; charset=unicode_escape", "\\x41"),
+        (b"a\xff", "text/plain; charset=idna", "a\ufffd"), (b"+AGE-", "text/plain; charset=utf7", "+AGE-"),
     ],
 )  # fmt: skip
 def test_text_in_the_charset_that_is_told(network: Network, body: bytes, kind: str, text: str) -> Coro[None]:
@@ -196,6 +199,24 @@ def test_bomb_is_streamed_in_pieces_of_the_size_asked_for(network: Network) -> C
     network.serve(answer(ok(gzip.compress(bytes(1 << 21)), "Content-Encoding: gzip")))
     assert (yield from network.client.stream("GET", "http://a/", use)) == 1 << 21
     assert network.open == [True]
+
+
+def test_limit_is_for_the_decoded_body(network: Network) -> Coro[None]:
+    network.serve(answer(ok(packed(b"abc"), "Content-Encoding: gzip")))
+    assert (yield from network.client.get("http://a/", limit=3)).body == b"abc"
+    with pytest.raises(ResponseTooLarge):
+        yield from network.client.get("http://a/", limit=2)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_nobody_reads_no_bytes(network: Network, limit: int) -> Coro[None]:
+    def use(response: StreamedResponse) -> Coro[bytes]:
+        with pytest.raises(ValueError, match=f"reading {limit} bytes"):
+            yield from response.read(limit)
+        return (yield from response.read_all(10))
+
+    network.serve(answer(ok(gzip.compress(b"abc"), "Content-Encoding: gzip")))
+    assert (yield from network.client.stream("GET", "http://a/", use)) == b"abc"
 
 
 @pytest.mark.parametrize("headers", [{"Accept-Encoding": "gzip"}, {"Range": "bytes=0-"}])

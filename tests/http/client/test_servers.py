@@ -221,6 +221,17 @@ def test_service_that_calls_another() -> Coro[None]:
     yield from with_our_server(talk)
 
 
+def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> Coro[None]:
+    for name in "http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY":
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    def talk(url: str) -> Coro[None]:
+        with Client() as client:
+            assert (yield from client.post(f"{url}/echo", body=b"abc")).body == b"abc"
+
+    yield from with_our_server(talk)
+
+
 # --- Connections that break -------------------------------------------------------------------
 
 

@@ -59,6 +59,7 @@ REFUSED = [
     "http://a\n/", "http://a/\x7f", "http://a/\tb", "http://127.1/", "http://0x7f.0.0.1/", "http://2130706433/",
     "http://127.0.0.256/", "http://127.0.0.01/", "http://1.2.3.4.5/", "http://faß.example/", "http://βόλος.example/",
     "http://a\u200db.example/", "http://u@v@a/b@c:x/", "http://a\u2100b/", "http://" + "ä" * 100 + ".example/",
+    "http://a:" + "8" * 5000,
 ]  # fmt: skip
 
 
