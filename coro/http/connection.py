@@ -124,15 +124,13 @@ class Connection:
         self.socket.close()
         self.server.ended(self)
 
-    def close_if_idle(self) -> bool:
-        """End the connection if it waits for a request of which nothing has come. Does not suspend."""
-        idle = not self.busy and self.task.request is self.socket.readable
-        if idle:
-            self._scope.cancel()
-        return idle
+    @property
+    def idle(self) -> bool:
+        """Does it wait for a request of which nothing has come?"""
+        return not self.busy and self.task.request is self.socket.readable
 
     def expire(self) -> None:
-        """The deadline has passed: cancel whatever the connection waits for."""
+        """The deadline has passed, or nobody needs it: cancel whatever the connection waits for. Does not suspend."""
         self._scope.cancel()
 
     # --- Requests ---------------------------------------------------------------

@@ -26,7 +26,7 @@ from coro.timing import checkpoint, move_on_after, now, sleep
 logger = logging.getLogger("coro.http")
 
 ROOM_TIME = 1.0  # seconds after which it is looked again for idle connections, if there is no room
-EXPIRED_AT_ONCE = 32  # connections whose time is up that are ended in one turn of the loop
+ENDED_AT_ONCE = 32  # connections that are ended in one turn of the loop: their time is up, or others need room
 COMPLAINT_TIME = 60.0  # seconds between two reports that there is no room
 
 
@@ -132,8 +132,8 @@ class Server:
     def _make_room(self) -> Coro[None]:
         """Wait until a connection has ended. Who wants to be accepted goes before who has been answered and is idle."""
         while len(self.connections) >= self.limits.connections:
-            for connection in [c for c in self.connections if c.answered]:
-                connection.close_if_idle()
+            for connection in [c for c in self.connections if c.answered and c.idle][:ENDED_AT_ONCE]:
+                connection.expire()
             if self.now >= self._complained + COMPLAINT_TIME:
                 self._complained = self.now
                 logger.warning("all %d connections (Limits.connections) are in use: others wait", len(self.connections))
@@ -150,13 +150,14 @@ class Server:
             for number, connection in enumerate(expired, 1):
                 if connection.deadline < self.now:  # still
                     connection.expire()
-                if not number % EXPIRED_AT_ONCE:
+                if not number % ENDED_AT_ONCE:
                     yield from checkpoint()  # thousands of attackers end together: others are served between them
 
     def _drain(self) -> Coro[None]:
         """Wait until the connections have ended, for as long as the grace allows."""
-        for connection in tuple(self.connections):
-            connection.close_if_idle()
+        yield from checkpoint()  # for one that was accepted just now to come to where it can be seen to be idle
+        for connection in [c for c in self.connections if c.idle]:
+            connection.expire()
         if self.connections:
             with move_on_after(self._grace):
                 yield from self._drained.wait()

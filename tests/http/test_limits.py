@@ -11,7 +11,7 @@ import pytest
 
 import coro
 from coro.http import ClientDisconnected, Limits, Request, Response, StreamResponse
-from coro.http.server import ROOM_TIME
+from coro.http.server import ENDED_AT_ONCE, ROOM_TIME
 from coro.task import Coro
 from tests.http.conftest import Serve
 from tests.http.serving import Client, Service, echo, get, hello, put, put_chunked
@@ -154,6 +154,16 @@ def test_idle_connection_gives_way_when_there_is_no_room(serve: Serve, logged: l
     assert idle.rest() == b""
     assert silent.ask(get()).status == 200, "one that has asked for nothing yet is spared"
     assert len(logged) == 1
+    logged.clear()
+
+
+def test_not_all_idle_connections_give_way_at_once(serve: Serve, logged: list[logging.LogRecord]) -> None:
+    service = serve(hello, Limits(connections=ENDED_AT_ONCE + 3))
+    for _ in range(ENDED_AT_ONCE + 3):
+        service.client().ask(get())
+    service.until(lambda: all(connection.idle for connection in service.server.connections))
+    service.client().ask(get())
+    assert service.call(lambda: len(service.server.connections)) == 4
     logged.clear()
 
 

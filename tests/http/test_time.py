@@ -11,6 +11,7 @@ import pytest
 import coro
 from coro.http import Limits, Request, Response, StreamResponse
 from coro.http.connection import DRAIN_SIZE, LINGER_IDLE_TIME, LINGER_TIME, Connection
+from coro.net import Stream
 from coro.task import Coro
 from tests.http.conftest import Serve
 from tests.http.serving import Service, echo, get, hello, put, put_chunked
@@ -256,6 +257,22 @@ def test_stop_closes_idle_connections(serve: Serve) -> None:
     service.until(lambda: not any(connection.busy for connection in service.server.connections))
     service.stop(grace=60)
     assert used.rest() == unused.rest() == b""
+    service.wait_ended()
+
+
+def test_stop_closes_a_connection_that_was_accepted_in_the_same_turn(serve: Serve) -> None:
+    service = serve(hello)
+    accept = service.listener.accept
+
+    def accept_and_stop() -> Coro[Stream]:
+        stream = yield from accept()
+        service.server.stop(grace=60)
+        return stream
+
+    service.listener.accept = accept_and_stop  # type: ignore[method-assign]
+    service.client().ask(get())  # after this one, that accept is called
+    silent = service.client()
+    assert silent.rest() == b""
     service.wait_ended()
 
 
