@@ -44,8 +44,9 @@ class Proxies:
         """The client's address, for a connection from `host` with the given `X-Forwarded-For`."""
         addresses = forwarded_for.split(",")
         while addresses and self.trusts(host):
-            address = _address(host_of(addresses.pop().strip()))
-            if address is None:
+            said = addresses.pop()
+            address = _address(host_of(said.strip()))
+            if address is None or "%" in said:  # which would begin a zone: of this machine only, and any text
                 break  # no address: the proxy's own is the best that is known
             host = str(address)
         return host
