@@ -49,7 +49,9 @@ class Body:
         return self._take(head.buffered) if head.chunks else b""
 
     def read(self, limit: int = READ_SIZE) -> Coro[bytes]:
-        """Up to `limit` bytes, as soon as there are any; b"" at the end."""
+        """Up to `limit` bytes (at least one), as soon as there are any; b"" at the end."""
+        if limit < 1:
+            raise ValueError(f"reading {limit} bytes: b\"\" would mean that the body has ended")
         head = self._head
         while not head.chunks:
             if head.complete:

@@ -16,15 +16,17 @@ PAGE = """<!doctype html>
 </html>
 """
 # The page can be made to do nothing and to load nothing, whatever the message says.
-PAGE_FIELDS = [("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'"), ("Vary", "Accept")]
+POLICY = ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+VARY = ("Vary", "Accept")  # a cache must not give the one to who asks for the other
 
 
 def error_page(request: Request, error: HTTPError) -> Response:
     """The error's status and message: as HTML for who asks for pages (`Accept: text/html`), else as JSON."""
     if "text/html" not in request.headers.get("accept", "").lower():
-        return error.response()
+        return Response.json({"error": str(error)}, error.status, [*error.headers, VARY])
     title = str(error.status)
     if error.status in STATUSES:
         title += f" {HTTPStatus(error.status).phrase}"
     page = PAGE.format(title=escape(title), message=escape(str(error)))
-    return Response(error.status, page, [*error.headers, *PAGE_FIELDS], "text/html; charset=utf-8")
+    body = page.encode(errors="replace")  # what is no text came from the client
+    return Response(error.status, body, [*error.headers, POLICY, VARY], "text/html; charset=utf-8")

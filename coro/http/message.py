@@ -34,6 +34,11 @@ T = TypeVar("T")
 JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
+def encode_json(value: Any) -> bytes:
+    """`value` as JSON. Half a surrogate pair, which UTF-8 cannot have, becomes an escape, as JSON has it too."""
+    return JSON.encode(value).encode(errors="backslashreplace")
+
+
 class HTTPError(CoroError):
     """Raise it from a handler to answer with an error status. The message is shown to the client."""
 
@@ -263,7 +268,7 @@ class Response:
     @classmethod
     def json(cls, value: Any, status: int = 200, headers: HeaderList = ()) -> Response:
         """An answer with `value` as JSON."""
-        body = JSON.encode(value).encode()
+        body = encode_json(value)
         return cls(status, body, headers, "application/json")
 
     def send(self, sender: Sender) -> Iterable[Wait]:

@@ -46,6 +46,16 @@ def test_read_gives_no_more_than_asked_for(serve: Serve, data: bytes) -> None:
     assert serve(pieces(3)).ask(data).body == b'["abc","def","g"]'
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_read_gives_at_least_a_byte_or_is_an_error(serve: Serve, limit: int) -> None:
+    def handle(request: Request) -> Coro[Response]:
+        with pytest.raises(ValueError, match=f"reading {limit} bytes"):
+            yield from request.body.read(limit)
+        return Response(200, (yield from request.body.read_all(10)))
+
+    assert serve(handle).ask(put(b"abc")).body == b"abc"
+
+
 def test_read_gives_what_has_come(serve: Serve) -> None:
     got: list[bytes] = []
 

@@ -123,10 +123,24 @@ def test_error_is_json_for_programs_and_a_page_for_browsers(serve: Serve) -> Non
     assert (answer.status, answer["content-type"], answer.body) == (
         404, "application/json", b'{"error":"nothing at </>"}'
     )  # fmt: skip
+    assert (answer["x-a"], answer["vary"]) == ("b", "Accept")
     answer = service.ask(get(fields="Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n"))
     assert (answer.status, answer["content-type"], answer["x-a"]) == (404, "text/html; charset=utf-8", "b")
+    assert answer["vary"] == "Accept"
     assert b"<h1>404 Not Found</h1>\n<p>nothing at &lt;/&gt;</p>" in answer.body
     assert "default-src 'none'" in answer["content-security-policy"]
+
+
+def test_what_is_no_unicode_can_be_told_back(serve: Serve) -> None:
+    """JSON can hold half a surrogate pair, which no UTF-8 can."""
+    def refuse(request: Request) -> Coro[Response]:
+        raise HTTPError(400, f"not {(yield from request.json())}")
+
+    service = serve(refuse)
+    answer = service.ask(put(b'"<\\ud800>"'))
+    assert (answer.status, answer.body) == (400, b'{"error":"not <\\ud800>"}')
+    answer = service.ask(put(b'"<\\ud800>"', "Accept: text/html\r\n"))
+    assert answer.status == 400 and b"<p>not &lt;?&gt;</p>" in answer.body
 
 
 def test_error_page_of_an_application(serve: Serve) -> None:

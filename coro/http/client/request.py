@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, TypeAlias, TypedDict
 from coro.http.client.errors import InvalidURL, RedirectError
 from coro.http.client.parser import ResponseHead
 from coro.http.client.url import URL, Pairs, add_query, encode_pairs, join, parse_url
-from coro.http.message import FIELD_NAME, JSON
+from coro.http.message import FIELD_NAME, encode_json
 from coro.task import Coro
 
 Write: TypeAlias = Callable[[bytes], Coro[None]]
@@ -176,7 +176,7 @@ def _body(options: RequestOptions) -> tuple[bytes | RequestBody, str | None]:
     if ("body" in options) + ("json" in options) + ("form" in options) > 1:
         raise ValueError("a request has one body: `body`, `json` or `form`")
     if "json" in options:
-        return JSON.encode(options["json"]).encode(), "application/json"
+        return encode_json(options["json"]), "application/json"
     if "form" in options:
         return encode_pairs(options["form"]).encode(), "application/x-www-form-urlencoded"
     body = options.get("body", b"")
