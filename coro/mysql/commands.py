@@ -17,6 +17,7 @@ Source: "Command Phase" in the client/server protocol manual.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from struct import Struct
@@ -41,8 +42,15 @@ _SEND_TYPES: Final = 128
 
 # Servers tell at login neither which collation they prefer for utf8mb4 nor, all of them, whether they autocommit
 _SETTINGS: Final = "SET NAMES utf8mb4, autocommit = 1"
-# Servers do not tell of what sets a variable in passing, takes a lock, opens a table, is for the next transaction
-_UNTOLD: Final = (":=", "INTO @", "GET_LOCK", "LOCK TABLE", "READ LOCK", "HANDLER", "SET TRANSACTION")
+# Servers do not tell of what sets a variable in passing, takes a lock, opens a table, is for the next transaction. That
+# a role was set is told by some, and undone by no reset. Few statements have a hint of such, and these are read again.
+_HINT: Final = re.compile(":=|@|LOCK|BACKUP|HANDLER|TRANSACTION|ROLE")
+_GAP: Final = r"(?:\s|/\*.*?\*/)+"
+_UNTOLD: Final = re.compile(
+    rf":=|\bINTO{_GAP}@|\bGET_LOCK\b|\bLOCK{_GAP}TABLE|\bREAD{_GAP}LOCK\b|\bBACKUP\b|\bHANDLER\b|\bSET{_GAP}TRANSACTION\b",
+    re.DOTALL,
+)
+_SET_ROLE: Final = re.compile(rf"\bSET{_GAP}ROLE\b", re.DOTALL)
 _TRACKING: Final = ", session_track_state_change = 1"
 
 
@@ -107,6 +115,7 @@ class CommandPhase:
         self.framer = framer
         self.status = status
         self.session_changed = False  # the session has state that `reset` would undo
+        self.user_changed = False  # the session has other rights than at login, which `reset` does not undo
         self._refusal: NotSupportedError | None = None
         self._deprecate_eof = bool(capabilities & c.CLIENT_DEPRECATE_EOF)
         self.has_bulk = bool(capabilities & c.MARIADB_CLIENT_STMT_BULK_OPERATIONS)
@@ -252,9 +261,12 @@ class CommandPhase:
         yield from self.settle()
 
     def _text(self, command: int, sql: str) -> bytes:
+        if not isinstance(sql, str):
+            raise ProgrammingError(f"a statement is a str, not a {type(sql).__qualname__}")
         text = sql.upper()
-        if any(word in text for word in _UNTOLD):
-            self.session_changed = True
+        if _HINT.search(text):
+            self.session_changed = self.session_changed or _UNTOLD.search(text) is not None
+            self.user_changed = self.user_changed or _SET_ROLE.search(text) is not None
         return self.framer.command(bytes((command,)) + _encoded(sql))
 
     def _execution(self, statement: Statement, parameters: Sequence[Parameter], cursor_type: int) -> bytes:

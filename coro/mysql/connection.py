@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from coro.mysql import constants as c
@@ -24,6 +25,7 @@ from coro.mysql.channel import Channel
 from coro.mysql.commands import OPEN_TRANSACTION, CommandPhase, Result, Statement
 from coro.mysql.errors import DatabaseError, Error, ProgrammingError
 from coro.mysql.handshake import Session, change_user
+from coro.mysql.packets import Exchange
 from coro.mysql.parameters import Parameter
 from coro.mysql.rows import Row
 from coro.mysql.sources import PIECE, LongData, Source, pieces
@@ -94,7 +96,6 @@ class Connection(Queries):
         self.id = session.greeting.connection_id  # as SHOW PROCESSLIST and KILL have it
         self.server_version = session.greeting.server_version
         self._session = session
-        self.user_changed = False  # `change_user` was used: the session is another's than the URL's
         self._channel = channel
         self._perform = channel.perform
         self._phase = CommandPhase(channel.framer, session.capabilities, session.status)
@@ -221,9 +222,7 @@ class Connection(Queries):
             raise ProgrammingError("the statement was run, and asked for no data", peer=self.peer)
         self._channel.holder = sql
         try:
-            while piece := (yield from read()):
-                for start in range(0, len(piece), PIECE):
-                    yield from self._perform(self._phase.send_data(piece[start : start + PIECE]), by=sql)
+            yield from self._send(read, self._phase.send_data, by=sql)
         except BaseException:
             self.abort()
             raise
@@ -249,6 +248,8 @@ class Connection(Queries):
         try:
             result = yield from body(self)
         except Exception:
+            if self.is_streaming:  # nothing can be asked any more
+                self.abort()
             if not self.closed:
                 with suppress(Error):  # the connection is closed then, and the server rolls back
                     yield from self.rollback()
@@ -290,7 +291,7 @@ class Connection(Queries):
         """
         who = replace(self._session.who, user=user, password=password, database=database, further_passwords=())
         self._statements.clear()
-        self.user_changed = True
+        self._phase.user_changed = True
         try:
             self._phase.status = yield from self._perform(change_user(self._channel.framer, who, self._session))
             yield from self.settle()
@@ -314,10 +315,16 @@ class Connection(Queries):
         return self._phase.session_changed
 
     @property
+    def user_changed(self) -> bool:
+        """Whether the session has become another's than the URL's, by `change_user` or SET ROLE: a `reset` does not
+        undo that."""
+        return self._phase.user_changed
+
+    @property
     def has_leftovers(self) -> bool:
         """Whether the session may differ from a new one: a transaction or stream is open, state or user changed."""
         phase = self._phase
-        changed = phase.session_changed or self.user_changed
+        changed = phase.session_changed or phase.user_changed
         return changed or bool(phase.status & OPEN_TRANSACTION) or self._channel.holder is not None
 
     @property
@@ -398,10 +405,17 @@ class Connection(Queries):
         parameter.sent = True
         read = pieces(parameter.source)
         yield from self._perform(self._phase.send_long_data(statement, index, b""))
+        yield from self._send(read, partial(self._phase.send_long_data, statement, index))
+
+    def _send(
+        self, read: Callable[[], Coro[bytes]], exchange: Callable[[bytes], Exchange[None]], by: object = None
+    ) -> Coro[None]:
+        """Sends what a source has, each piece by exchanges of at most `PIECE` bytes."""
         while piece := (yield from read()):
+            if not isinstance(piece, (bytes, bytearray, memoryview)):
+                raise ProgrammingError(f"a piece of the data is bytes, not a {type(piece).__qualname__}")
             for start in range(0, len(piece), PIECE):
-                part = piece[start : start + PIECE]
-                yield from self._perform(self._phase.send_long_data(statement, index, part))
+                yield from self._perform(exchange(piece[start : start + PIECE]), by=by)
 
     def _discard(self, statement: Statement) -> None:
         self._channel.send_ahead(self._phase.close_statement(statement))

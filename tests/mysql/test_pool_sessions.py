@@ -107,11 +107,14 @@ def test_a_server_that_answers_the_ping_is_used_again(mariadb: SQLServer, monkey
         ("SET @a = 1", "SELECT @a", None),
         ("SELECT @a := 1", "SELECT @a", None),
         ("SELECT 1 INTO @a", "SELECT @a", None),
+        ("SELECT 1 INTO /* a */\n @a", "SELECT @a", None),
         ("SET SESSION lock_wait_timeout = 7", "SELECT @@lock_wait_timeout = 7", 0),
         ("SET NAMES latin1", "SELECT @@character_set_client", "utf8mb4"),
         ("SET autocommit = 0", "SELECT @@autocommit", 1),
         ("USE information_schema", "SELECT DATABASE() = 'information_schema'", 0),
         ("SELECT GET_LOCK('l', 0)", "SELECT IS_USED_LOCK('l')", None),
+        ("LOCK  TABLES t READ", "INSERT INTO t VALUES (1)", None),
+        ("SET  TRANSACTION READ ONLY", "INSERT INTO t VALUES (1)", None),
         ("CALL p()", "SELECT @a", None),
         ("SELECT f()", "SELECT @a", None),
         ("START TRANSACTION", "SELECT COUNT(*) FROM t", 0),
@@ -163,6 +166,17 @@ def test_a_session_that_became_another_users_is_not_lent_again(sql_server: SQLSe
         yield from pool.lend(become)
         assert str((yield from pool.fetch_value("SELECT CURRENT_USER()"))).startswith("root@")
 
+    with_pool(sql_server.url(), body, size=1)
+
+
+def test_a_session_with_a_role_of_its_users_choice_is_not_lent_again(sql_server: SQLServer) -> None:
+    def body(pool: Pool) -> Coro[None]:
+        role = yield from pool.fetch_value("SELECT CURRENT_ROLE()")
+        yield from pool.execute("SET ROLE reader")
+        assert (yield from pool.fetch_value("SELECT CURRENT_ROLE()")) == role  # which a reset does not undo
+
+    sql_server.sql("CREATE ROLE IF NOT EXISTS reader")
+    sql_server.sql("GRANT reader TO root@'%'")
     with_pool(sql_server.url(), body, size=1)
 
 

@@ -54,6 +54,7 @@ def test_a_statement_can_be_used_again_after_reset(sql_database: str) -> None:
         ("SET @a = 1", True),
         ("SET sql_mode = ''", True),
         ("USE mysql", True),
+        ("SELECT ':', 'user at @home', 'BLOCK TABLES', 'the role of a transaction'", False),
         ("CREATE TEMPORARY TABLE temporary (a INT)", True),
     ],
 )
