@@ -53,6 +53,10 @@ _DATE_LAYOUT: Final = Struct("<BHBB")  # the first byte of each is the length of
 _DATETIME_LAYOUT: Final = Struct("<BHBBBBBI")
 _TIME_LAYOUT: Final = Struct("<BBIBBBI")
 
+# For what is beyond a range the servers take its end, without an error: MariaDB for both of these, MySQL for decimals
+_LONGEST_TIME: Final = timedelta(hours=838, minutes=59, seconds=59, microseconds=999_999)
+_LONGEST_DECIMAL: Final = 65  # digits before the point
+
 
 def encode_parameters(parameters: Sequence[Parameter]) -> bytes:
     """The part of COM_STMT_EXECUTE behind its head: NULL bits, the types, the values.
@@ -110,6 +114,8 @@ def _float(value: float) -> _Encoded:
 def _decimal(value: Decimal) -> _Encoded:
     if not value.is_finite():
         raise ValueError(f"MySQL has no {value}")
+    if value.adjusted() >= _LONGEST_DECIMAL:
+        raise ValueError(f"a DECIMAL has {_LONGEST_DECIMAL} digits; pass a float or a str")
     return _DECIMAL, lenenc(str(value).encode())
 
 
@@ -134,6 +140,8 @@ def _date(value: date) -> _Encoded:
 
 
 def _timedelta(value: timedelta) -> _Encoded:
+    if not -_LONGEST_TIME <= value <= _LONGEST_TIME:
+        raise ValueError(f"TIME goes from -838:59:59 to 838:59:59, not to {value}")
     span = abs(value)
     minutes, seconds = divmod(span.seconds, 60)
     hours, minutes = divmod(minutes, 60)

@@ -347,6 +347,8 @@ class Name(str):
         (time(1, 2, 3, 4), timedelta(hours=1, minutes=2, seconds=3, microseconds=4)),
         (timedelta(microseconds=-1), timedelta(microseconds=-1)),
         (Decimal("1E+3"), Decimal(1000)),
+        (Decimal("1E+64"), Decimal("1E+64")),
+        (-LONGEST, -LONGEST),
     ],
 )
 def test_relatives_of_a_type_arrive_as_their_base(given: Parameter, arrived: Parameter) -> None:
@@ -374,6 +376,11 @@ def test_nulls_are_marked_in_every_position(count: int) -> None:
         float("inf"),
         Decimal("NaN"),
         Decimal("Infinity"),
+        Decimal("1E+65"),
+        Decimal("-1E+400"),
+        timedelta(hours=839),
+        timedelta(hours=-839),
+        timedelta.min,
         "\ud800",
         datetime(2026, 1, 1, tzinfo=UTC),
         time(12, tzinfo=UTC),
