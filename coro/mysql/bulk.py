@@ -86,7 +86,7 @@ class MultiRowInsert:
         batch: list[Parameters] = []
         size = 0
         for row in rows:
-            check_count(row, self.placeholders)
+            _check_row(row, self.placeholders)
             row_size = sum(map(_size, row))
             if batch and (len(batch) == most or size + row_size > room):
                 yield batch
@@ -113,7 +113,7 @@ def bulk_batches(rows: Iterable[Parameters], parameters: int, room: int) -> Iter
     batch: list[bytes] = []
     size = 0
     for row in rows:
-        check_count(row, parameters)
+        _check_row(row, parameters)
         row_types, data = _encode_row(row)
         common = types if row_types == types else _common(types, row_types)
         if batch and (common is None or size + len(data) > room):
@@ -126,8 +126,10 @@ def bulk_batches(rows: Iterable[Parameters], parameters: int, room: int) -> Iter
         yield _join(types, batch)
 
 
-def check_count(row: Parameters, due: int) -> None:
-    """ProgrammingError unless the row has as many values as are due."""
+def _check_row(row: Parameters, due: int) -> None:
+    """ProgrammingError unless this is a row, and has as many values as are due."""
+    if type(row) is not tuple and (not isinstance(row, Sequence) or isinstance(row, (str, bytes, bytearray))):
+        raise ProgrammingError(f"a row is a tuple or list of values, not a {type(row).__qualname__}")
     if len(row) != due:
         message = f"{due} parameters are due, and {len(row)} were given"
         raise ProgrammingError(message, CR_INVALID_PARAMETER_NO)

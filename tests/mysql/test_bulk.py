@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -282,6 +283,21 @@ def test_a_row_with_the_wrong_number_of_values_is_refused(sql_database: str, row
         assert (yield from connection.fetch_value("SELECT COUNT(*) FROM t")) == 0
 
     with_connection(sql_database, body)
+
+
+NO_ROWS = ["ab", b"ab", {"a": 1, "b": 2}, {1, 2}, 7, iter((1, 2))]
+
+
+@pytest.mark.parametrize("row", NO_ROWS, ids=lambda row: type(row).__name__)
+def test_what_is_no_row_is_refused(mariadb_database: str, row: Any) -> None:
+    def body(connection: Connection) -> Coro[None]:
+        yield from connection.execute("CREATE TABLE t (a TEXT, b TEXT)")
+        for sql in ("INSERT INTO t VALUES (?, ?)", "INSERT INTO t VALUES (?, UPPER(?))"):
+            with pytest.raises(ProgrammingError, match=f"not a {type(row).__name__}"):
+                yield from connection.execute_many(sql, [row])
+        assert (yield from connection.fetch_value("SELECT COUNT(*) FROM t")) == 0
+
+    with_connection(mariadb_database, body)
 
 
 def test_the_servers_longest_packet_is_respected(own_sql_server: Callable[..., SQLServer]) -> None:
