@@ -86,10 +86,13 @@ def parse_url(url: str) -> Target:
         raise InterfaceError("bad MySQL URL: it does not start with 'mysql://'")
     try:
         parts = urlsplit(url)
-        port = parts.port or DEFAULT_PORT
-    except ValueError:
+        port = parts.port if parts.port is not None else DEFAULT_PORT
+        if not port:
+            raise ValueError
+    except ValueError:  # what stands there may be a password's first half: it is not shown
         raise InterfaceError(
-            "bad MySQL URL: no host and port can be made out; write '/' in a password as %2F, '?' as %3F, '#' as %23"
+            "bad MySQL URL: no host and port can be made out; a port is a number from 1 to 65535;"
+            " write '/' in a password as %2F, '?' as %3F, '#' as %23"
         ) from None
     if "@" in parts.path + parts.query:  # what stands before it may be a password's second half
         raise InterfaceError(

@@ -95,6 +95,14 @@ def test_a_statement_is_closed_by_its_number() -> None:
     assert client.phase.close_statement(statement) == b"\x05\0\0\0\x19\x04\x03\x02\x01"
 
 
+@pytest.mark.parametrize("sql", [b"SELECT 1", None])
+def test_sql_that_is_no_str_is_refused(sql: Any) -> None:
+    phase = CommandPhase(Framer(), MODERN, 0)
+    for exchange in (phase.query(sql), phase.prepare(sql)):
+        with pytest.raises(ProgrammingError, match=f"a statement is a str, not a {type(sql).__name__}"):
+            next(exchange)
+
+
 def test_sql_that_is_no_text_is_refused_before_anything_is_sent() -> None:
     client = Client()
     with pytest.raises(ProgrammingError, match="cannot be encoded"):

@@ -326,6 +326,21 @@ def test_a_transaction_rolls_back_when_its_body_raises(sql_database: str) -> Non
     with_connection(sql_database, body)
 
 
+def test_a_transaction_whose_body_raises_beside_an_open_stream_raises_that(sql_database: str) -> None:
+    def fails(connection: Connection) -> Coro[None]:
+        yield from connection.execute("INSERT INTO t VALUES (1)")
+        yield from connection.stream("SELECT * FROM information_schema.columns")
+        raise ValueError("the program's own")
+
+    def body(connection: Connection) -> Coro[None]:
+        yield from connection.execute("CREATE TABLE t (a INT)")
+        with pytest.raises(ValueError, match="the program's own"):
+            yield from connection.transaction(fails)
+        assert connection.closed
+
+    with_connection(sql_database, body)
+
+
 def test_a_transaction_inside_a_transaction_is_refused(sql_database: str) -> None:
     def body(connection: Connection) -> Coro[None]:
         with pytest.raises(ProgrammingError, match="open already"):

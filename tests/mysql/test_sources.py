@@ -250,6 +250,16 @@ def test_a_long_parameter_is_sent_ahead_in_pieces(sql_database: str, source: Cal
     with_connection(sql_database, body)
 
 
+def test_a_piece_that_is_text_is_refused(sql_database: str) -> None:
+    def body(connection: Connection) -> Coro[None]:
+        texts: Any = [b"half", "text"]
+        with pytest.raises(ProgrammingError, match="a piece of the data is bytes, not a str"):
+            yield from connection.execute("SELECT ?", LongData(texts))
+        assert (yield from connection.fetch_value("SELECT LENGTH(?)", LongData(b"x"))) == 1
+
+    with_connection(sql_database, body)
+
+
 def test_a_source_that_fails_leaves_the_connection_open_and_the_statement_clean(sql_database: str) -> None:
     def failing() -> Iterator[bytes]:
         yield b"half"
