@@ -115,8 +115,8 @@ class Client(Commands[S]):
 class Redis(Client[S]):
     """A client for one server. It connects when the first command is issued, and again when the connection was lost.
 
-    It belongs to one run of the loop at a time; when that ends, so do its connections. `Redis` stands for
-    `Redis[bytes]`, whose strings are bytes; with `decode=True` it is a `Redis[str]`.
+    It belongs to one run of the loop at a time (RuntimeError); when that ends, so do its connections. `Redis` stands
+    for `Redis[bytes]`, whose strings are bytes; with `decode=True` it is a `Redis[str]`.
     """
 
     def __init__(self, settings: Settings, *, decode: bool = False, connector: Connector | None = None) -> None:

@@ -16,7 +16,7 @@ Specification: https://redis.io/docs/latest/develop/interact/transactions/
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -134,7 +134,10 @@ def _attempt(
     try:
         if watches:
             yield from transaction.watch(*watches)
-        yield from body(transaction)
+        work = body(transaction)
+        if not isinstance(work, Generator):
+            raise TypeError(f"the body of a transaction is to be a generator function: {body!r} returned {work!r}")
+        yield from work
     except Exception:
         if connection.in_step:
             with suppress(RedisConnectionError, ClosedError):  # it is closed then, and watches nothing

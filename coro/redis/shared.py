@@ -52,6 +52,8 @@ class Command(Request):
 
     def submit(self, task: Task[Any]) -> None:
         shared = self.shared
+        if task.loop is not shared.loop:
+            shared.check_loop()
         if shared.idle:
             shared.attend()
         self.receiver = task
@@ -130,6 +132,7 @@ class SharedConnection:
         self.unanswered: deque[Command] = deque()
         self.idle = True  # nobody looks at `unsent` until `attend` is called
         self.closed = False
+        self.loop: object = None  # that the connection belongs to, while there is one
         self._connection: Connection | None = None
         self._retiring = False
         self._work = WaitQueue("commands to send to Redis")
@@ -146,8 +149,15 @@ class SharedConnection:
                 raise ClosedError(f"the client of Redis at {self.settings.address} is closed")
             self.connector.check_pause()
             self._keeper = background(self._keep(), name=f"Redis at {self.settings.address}")
+            self.loop = self._keeper.loop
         self._work.wake_one()
         self.idle = False
+
+    def check_loop(self) -> None:
+        """RuntimeError in another thread's loop than the one that is using the connection: there, nobody would wake."""
+        if self.loop is not None:
+            where = self.settings.address
+            raise RuntimeError(f"the client of Redis at {where} is in use by another loop: make one for each thread")
 
     def close(self) -> None:
         """Close for good; who waits for a reply gets `ClosedError`. Does not suspend; can be repeated."""
@@ -199,6 +209,7 @@ class SharedConnection:
             reason = errors.exceptions[0]
         finally:
             self._keeper = None
+            self.loop = None
             self.idle = True
             self._connection = None
             self._retiring = False

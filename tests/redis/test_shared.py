@@ -72,6 +72,19 @@ def test_all_tasks_use_one_connection(redis_server: RedisServer) -> None:
     coro.run(through_proxy(redis_server.port, body))
 
 
+def test_loop_of_another_thread_is_refused_and_harms_nobody(redis_database: str) -> None:
+    redis = Redis.from_url(redis_database)
+
+    def main() -> Coro[None]:
+        yield from redis.ping()
+        with pytest.raises(RuntimeError, match="in use by another loop"):
+            yield from coro.to_thread(lambda: coro.run(redis.ping()))
+        assert (yield from redis.ping())
+
+    coro.run(main())
+    assert coro.run(redis.ping())
+
+
 def test_everybody_gets_the_own_reply_whatever_its_size(redis_database: str) -> None:
     redis = Redis.from_url(redis_database)
     numbers = random.Random(7)

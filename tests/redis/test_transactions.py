@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -51,6 +52,21 @@ def test_transaction_is_begun_again_when_a_watched_key_changed(database: str) ->
 
         assert (yield from redis.transaction(body, "a")) == [True]
         assert (yield from redis.get("b")) == b"3"
+
+    coro.run(main())
+
+
+def test_body_of_a_transaction_that_is_no_generator_function(redis_database: str) -> None:
+    redis = Redis.from_url(redis_database)
+
+    def body(transaction: Transaction) -> Any:
+        transaction.multi()
+        transaction.set("key", 1)
+
+    def main() -> Coro[None]:
+        with pytest.raises(TypeError, match="is to be a generator function"):
+            yield from redis.transaction(body, "key")
+        assert not (yield from redis.exists("key"))
 
     coro.run(main())
 
