@@ -277,6 +277,8 @@ class Connection:
         refusal = self.parser.refusal
         if refusal is not None and not head.chunks and not head.complete:
             self._reuse = False
+            if self._answer is not None:  # too late to say so
+                raise ClientDisconnected(f"{self.peer}: {refusal.reason}")
             raise HTTPError(refusal.status, refusal.reason)
 
     def await_body(self, reading: Coro[T]) -> Coro[T]:
@@ -344,6 +346,8 @@ class Connection:
         status, head = answer.status, self.request.head
         if status < 200:
             raise ValueError(f"{status} is not the status of a final answer")
+        if status == 205 and length != 0:  # which still needs its Content-Length: RFC 9110, section 15.3.6
+            raise ValueError("an answer with status 205 has no content")
         self._left -= 1
         self._reuse = self._reuse and head.keep_alive and self._left > 0 and self._may_reuse(head)
         bodiless = status in BODILESS

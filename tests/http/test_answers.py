@@ -120,6 +120,7 @@ def test_status_without_a_name(serve: Serve) -> None:
         lambda: Response(100),
         lambda: Response(101),
         lambda: Response(600),
+        lambda: Response(205, b"a"),
     ],
 )
 def test_answer_that_would_break_the_protocol_becomes_500(

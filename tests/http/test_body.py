@@ -453,6 +453,20 @@ def test_handler_is_told_about_a_body_out_of_order_when_it_comes_to_that_place(s
     assert (answer.status, answer["connection"], read) == (400, "close", [b"abc"])
 
 
+def test_body_out_of_order_within_an_answer_cuts_it_off_and_is_no_error_of_the_handler(serve: Serve) -> None:
+    def handle(request: Request) -> Coro[StreamResponse]:
+        def write_body(write: Callable[[bytes], Coro[None]]) -> Coro[None]:
+            while data := (yield from request.body.read()):
+                yield from write(data)
+
+        yield from ()
+        return StreamResponse(write_body)
+
+    client = serve(handle).client()
+    client.send(put_chunked(b"3\r\nabc\r\nzzz\r\n"))
+    assert client.rest().endswith(b"\r\n\r\n3\r\nabc\r\n")
+
+
 def test_client_that_went_away_before_continue_is_no_error(serve: Serve, logged: list[logging.LogRecord]) -> None:
     go = coro.Event()
     errors: list[BaseException] = []
