@@ -182,7 +182,11 @@ def _body(options: RequestOptions) -> tuple[bytes | RequestBody, str | None]:
     body = options.get("body", b"")
     if isinstance(body, str):
         raise TypeError("the body of a request is bytes: encode the text")
-    return body, None if isinstance(body, bytes) else body.content_type
+    if isinstance(body, bytes):
+        return body, None
+    if body.content_type is not None:
+        _check_fields([("Content-Type", body.content_type)])
+    return body, body.content_type
 
 
 def _basic(credentials: bytes) -> tuple[str, str]:

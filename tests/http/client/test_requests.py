@@ -122,6 +122,9 @@ def test_nothing_can_be_injected_into_a_head(network: Network, bad: str) -> Coro
     for headers in [("X", "a" + bad)], [("X" + bad, "a")], {"Host": "a" + bad}:
         with pytest.raises(ValueError):
             yield from client.get("http://a/", headers=headers)
+    for body in FileBody("/", content_type="a" + bad), StreamBody(numbers, content_type="a" + bad):
+        with pytest.raises(ValueError, match="'Content-Type' has characters that could end it"):
+            yield from client.put("http://a/", body=body)
     with pytest.raises(ValueError):
         yield from client.request("GET" + bad, "http://a/")
     if bad != "\u20ac":  # which is encoded
