@@ -195,6 +195,28 @@ def test_message_is_not_lost_by_a_cancelled_task(database: str) -> None:
     coro.run(main())
 
 
+def test_subscribing_cancelled_at_any_step_is_no_half_subscription(database: str) -> None:
+    redis = Redis.from_url(database)
+
+    def body(group: TaskGroup) -> Coro[None]:
+        for turns in range(60):
+            pubsub = redis.pubsub()
+            task = group.spawn(pubsub.subscribe("a", "b"))
+            for _ in range(turns):
+                yield from coro.checkpoint()
+            task.cancel()
+            yield from pubsub.subscribe("b", "c")
+            for channel in "b", "c":
+                assert (yield from redis.publish(channel, turns)) == 1
+                assert (yield from pubsub.get_message()) == Message(channel.encode(), b"%d" % turns)
+            pubsub.close()
+            while (yield from redis.pubsub_numsub("b"))[0][1]:
+                yield from coro.checkpoint()
+        assert ALL_IS_BACK in repr(redis.pool)
+
+    coro.run(coro.task_group(body))
+
+
 def test_message_goes_to_the_next_task_if_the_first_is_cancelled(redis_database: str) -> None:
     redis = Redis.from_url(redis_database)
 
