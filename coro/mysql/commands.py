@@ -51,6 +51,7 @@ _UNTOLD: Final = re.compile(
     re.DOTALL,
 )
 _SET_ROLE: Final = re.compile(rf"\bSET{_GAP}ROLE\b", re.DOTALL)
+_NULL: Final = type(None)
 _TRACKING: Final = ", session_track_state_change = 1"
 
 
@@ -87,6 +88,9 @@ class Statement:
 
     `definitions` are the packets that described its columns when it ran last. While the next answer starts
     with the same bytes, `reader` serves again, and the definitions need not be parsed.
+
+    `types` are those that its parameters had. MySQL (since 8.0.22) decides by one execution what a parameter is, and
+    makes of the later ones what they are not: after a 5, `WHERE name = ?` takes 'anna' for 0 and finds every name.
     """
 
     sql: str
@@ -95,6 +99,21 @@ class Statement:
     definitions: bytes = b""
     definition_packets: int = 0
     reader: RowReader | None = None
+    types: tuple[type, ...] = ()
+
+    def suits(self, parameters: Sequence[Parameter]) -> bool:
+        """Whether the parameters have the types that they had before; NULL has any."""
+        types = tuple(map(type, parameters))
+        if types == self.types:
+            return True
+        return all(old is new or _NULL in (old, new) for old, new in zip(self.types, types, strict=False))
+
+    def note_types(self, parameters: Sequence[Parameter]) -> None:
+        """The statement is executed with these parameters."""
+        types = tuple(map(type, parameters))
+        if types != self.types:
+            pairs = zip(self.types or types, types, strict=True)
+            self.types = tuple(old if new is _NULL else new for old, new in pairs)
 
 
 @dataclass(slots=True)
@@ -276,7 +295,11 @@ class CommandPhase:
                 f"{statement.parameter_count} parameters are due, and {len(parameters)} were given",
                 c.CR_INVALID_PARAMETER_NO,
             )
-        return self.framer.command(head + encode_parameters(parameters) if parameters else head)
+        if not parameters:
+            return self.framer.command(head)
+        data = encode_parameters(parameters)
+        statement.note_types(parameters)
+        return self.framer.command(head + data)
 
     def _note(self, outcome: Outcome) -> Outcome:
         self.status = outcome.status

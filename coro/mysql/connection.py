@@ -3,8 +3,8 @@
 A connection whose exchange was interrupted is closed (see `coro.mysql.channel`). An error that the server reports
 ends its exchange, and the connection goes on. Nothing is ever sent twice.
 
-Statements with parameters are prepared on the server, once for each connection, and kept there; the least
-recently used ones make room. Parameters never become part of the SQL.
+Statements with parameters are prepared on the server, once for each connection, and kept there (see `Statement`); the
+least recently used ones make room. Parameters never become part of the SQL.
 """
 
 from __future__ import annotations
@@ -107,11 +107,7 @@ class Connection(Queries):
     def results(self, sql: str, *parameters: Parameter) -> Coro[list[Result]]:
         if not parameters:
             return (yield from self._perform(self._phase.query(sql)))
-        statement = self._statements.get(sql)
-        if statement is None:
-            statement = yield from self._prepare(sql)
-        else:
-            self._statements.move_to_end(sql)
+        statement = yield from self._prepared(sql, parameters)
         if LongData in map(type, parameters):
             return (yield from self._execute_long(statement, parameters))
         try:
@@ -129,7 +125,7 @@ class Connection(Queries):
         if not parameters:
             answer = yield from self._perform(self._phase.begin_query(sql))
             return AnswerRows(self._channel, self._phase, answer, sql)
-        statement = self._statements.get(sql) or (yield from self._prepare(sql))
+        statement = yield from self._prepared(sql, parameters)
         try:
             answer = yield from self._perform(self._phase.begin(statement, parameters))
         except DatabaseError as error:
@@ -194,13 +190,13 @@ class Connection(Queries):
         size = 0
         try:
             for batch in insert.batches(rows, room):
-                if statement is not None and size != len(batch):
+                parameters = [value for row in batch for value in row]
+                if statement is not None and not (size == len(batch) and statement.suits(parameters)):
                     self._discard(statement)
                     statement = None
                 if statement is None:
                     size = len(batch)
                     statement = yield from self._perform(self._phase.prepare(insert.sql(size)))
-                parameters = [value for row in batch for value in row]
                 total.add((yield from self._perform(self._phase.execute(statement, parameters)))[-1])
         finally:
             if statement is not None:
@@ -363,6 +359,18 @@ class Connection(Queries):
         state = "in a transaction" if self.in_transaction else "open"
         state = "closed" if self.closed else state
         return f"<mysql.Connection to {self.peer}, {state}>"
+
+    def _prepared(self, sql: str, parameters: Sequence[Parameter]) -> Coro[Statement]:
+        """The statement that is kept for this SQL, if it suits the types of the parameters, else a new one."""
+        statement = self._statements.get(sql)
+        if statement is None:
+            statement = yield from self._prepare(sql)
+        elif not (self._phase.has_bulk or statement.suits(parameters)):  # MariaDB takes the types as they come
+            self._discard(self._statements.pop(sql))
+            statement = yield from self._prepare(sql)
+        else:
+            self._statements.move_to_end(sql)
+        return statement
 
     def _prepare(self, sql: str) -> Coro[Statement]:
         try:

@@ -6,8 +6,8 @@
     float            DOUBLE                    str                  VARCHAR, utf8mb4
     Decimal          DECIMAL                   bytes, bytearray, memoryview    BLOB; so is LongData
 
-Subclasses (an `IntEnum`, say) go as their base. The types are sent with every execution, so that an execution
-does not depend on the one before it. A `datetime` with a time zone is refused, because DATETIME has none:
+Subclasses (an `IntEnum`, say) go as their base. The types are sent with every execution (what MySQL makes
+of that, see `Statement`). A `datetime` with a time zone is refused, because DATETIME has none:
 which one the column means is the program's to know.
 
 Source: COM_STMT_EXECUTE and "Binary Protocol Value" in the client/server protocol manual.

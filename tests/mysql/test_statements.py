@@ -1,15 +1,21 @@
-"""What a connection does when the server has forgotten a prepared statement, or has no room for another."""
+"""What a connection does when the server has forgotten a prepared statement, has no room for another, or takes a
+parameter for what it was before."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 
 import pytest
 
 from coro import Coro
-from coro.mysql import Connection, DatabaseError, LongData, ProgrammingError
+from coro.mysql import Connection, DatabaseError, LongData, Pool, ProgrammingError
+from coro.mysql.bulk import MAX_ROWS
 from coro.mysql.commands import CommandPhase, Statement
-from tests.mysql.sessions import with_connection
+from coro.mysql.parameters import Parameter
+from coro.mysql.rows import Row
+from tests.mysql.sessions import through, with_connection
+from tests.proxy import Proxy
 from tests.services import SQLServer
 
 
@@ -160,3 +166,58 @@ def test_an_error_in_the_middle_of_a_procedure_leaves_the_connection_in_step(sql
             assert (yield from connection.fetch_value("SELECT ?", 7)) == 7
 
     with_connection(sql_database, body)
+
+
+FIND = "SELECT name FROM t WHERE name = ?"
+
+
+OTHERS = [5, 1.5, Decimal("1.5"), True]
+
+
+@pytest.mark.parametrize("first", OTHERS, ids=lambda value: type(value).__name__)
+def test_a_parameter_is_not_taken_for_what_it_was_before(sql_database: str, first: Parameter) -> None:
+    """MySQL would take 'anna' for the number 0, and every name too, once the parameter was a number."""
+
+    def streamed(connection: Connection, value: Parameter) -> Coro[list[Row]]:
+        with (yield from connection.stream(FIND, value)) as stream:
+            found = yield from stream.read()
+            assert not found or not (yield from stream.read())
+            return found
+
+    def body(connection: Connection) -> Coro[None]:
+        yield from connection.execute("CREATE TABLE t (name VARCHAR(20))")
+        yield from connection.execute("INSERT INTO t VALUES ('anna'), ('otto')")
+        for value in (None, first, None, "anna", first):
+            yield from connection.fetch_all(FIND, value)
+        assert (yield from connection.fetch_all(FIND, "anna")) == [("anna",)]
+        yield from connection.fetch_all(FIND, first)
+        assert (yield from streamed(connection, "anna")) == [("anna",)]
+        yield from streamed(connection, first)
+        assert (yield from connection.fetch_all(FIND, "anna")) == [("anna",)]
+        with pytest.raises(ProgrammingError, match="1 parameters are due"):
+            yield from connection.fetch_all(FIND, first, first)
+        yield from connection.fetch_all(FIND, first)
+        assert (yield from connection.fetch_all(FIND, "anna")) == [("anna",)]
+
+    with_connection(sql_database, body)
+
+
+def test_the_rows_of_execute_many_are_taken_for_what_they_are(sql_database: str) -> None:
+    sql = "INSERT INTO t VALUES (NULLIF(?, ?))"  # to numbers, 'anna' and 'otto' are both 0
+
+    def body(connection: Connection) -> Coro[None]:
+        yield from connection.execute("CREATE TABLE t (name VARCHAR(20))")
+        rows: list[tuple[Parameter, ...]] = [*[(5, 6)] * MAX_ROWS, *[("anna", "otto")] * MAX_ROWS]
+        yield from connection.execute_many(sql, rows)
+        assert (yield from connection.fetch_value("SELECT COUNT(*) FROM t WHERE name = 'anna'")) == MAX_ROWS
+
+    with_connection(sql_database, body)
+
+
+def test_null_is_of_any_type_and_costs_no_statement(sql_server: SQLServer) -> None:
+    def body(proxy: Proxy, pool: Pool) -> Coro[None]:
+        for values in [(None, 1), (2, None), (None, None), (3, 4)]:
+            assert (yield from pool.fetch_one("SELECT ? + 1, ? + 1", *values)) is not None
+        assert proxy.requests.count(b"\x16SELECT") == 1  # COM_STMT_PREPARE
+
+    through(sql_server, body)
