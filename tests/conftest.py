@@ -16,12 +16,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
+import hypothesis
 import pytest
 
 from tests.nginx import NginxServer
 from tests.services import MariaDB11Server, MariaDBServer, MissingServer, MySQL9Server, RedisServer, Server, SQLServer
 
 S = TypeVar("S", bound=Server)
+
+hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("untimed")
 
 if "CORO_TEST_SELECTOR" in os.environ:  # `make test-selectors`: every loop of the tests waits in this one
     selectors.DefaultSelector = getattr(selectors, os.environ["CORO_TEST_SELECTOR"])  # type: ignore[misc]

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coro.redis import errors
@@ -28,8 +28,6 @@ from coro.redis.resp import (
     Push,
     VerbatimString,
 )
-
-untimed = settings(deadline=None)
 
 
 def described(value: Any) -> Any:
@@ -277,7 +275,6 @@ def aggregates(inner: st.SearchStrategy[Wire]) -> st.SearchStrategy[Wire]:
     )
 
 
-@untimed
 @given(st.lists(st.recursive(SCALARS, aggregates, max_leaves=12), max_size=4), st.data())
 def test_whatever_a_server_writes_is_read_back(sent: list[Wire], data: st.DataObject) -> None:
     stream = b"".join(wire for wire, _ in sent)
@@ -288,7 +285,6 @@ def test_whatever_a_server_writes_is_read_back(sent: list[Wire], data: st.DataOb
 TOKENS = [bytes([byte]) for byte in b"+-:(,_#$!=*~%|>.;?012t\na"] + [CRLF] * 8
 
 
-@untimed
 @given(st.lists(st.sampled_from(TOKENS)), st.data())
 def test_any_bytes_give_replies_or_a_protocol_error_however_they_are_split(
     tokens: list[bytes], data: st.DataObject
@@ -298,7 +294,6 @@ def test_any_bytes_give_replies_or_a_protocol_error_however_they_are_split(
     assert outcome([stream]) == outcome(cut(stream, places)) == outcome(one_by_one(stream))
 
 
-@untimed
 @given(st.sampled_from([wire for wire, _ in VECTORS if len(wire) < 100]), st.data())
 def test_a_damaged_byte_gives_the_same_outcome_however_the_bytes_are_split(wire: bytes, data: st.DataObject) -> None:
     place = data.draw(st.integers(0, len(wire) - 1))

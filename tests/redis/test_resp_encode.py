@@ -7,12 +7,10 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from coro.redis.resp import LARGE, Parser, VerbatimString, encode, encode_into
-
-untimed = settings(deadline=None)
 
 
 def bulk(data: bytes) -> bytes:
@@ -77,7 +75,6 @@ def test_a_command_is_an_array_of_bulk_strings(size: int, count: int) -> None:
 ARGUMENTS = st.one_of(st.binary(max_size=1100), st.text(), st.integers(), st.floats(allow_nan=False))
 
 
-@untimed
 @given(st.lists(ARGUMENTS, min_size=1))
 def test_a_command_is_read_back_with_every_argument_exact(args: list[Any]) -> None:
     (words,) = Parser().feed(encode(args))
