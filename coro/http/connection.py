@@ -18,6 +18,7 @@ from contextlib import suppress
 from selectors import EVENT_READ
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from coro.errors import EndOfStream
 from coro.http.body import READ_SIZE, Body
 from coro.http.message import (
     BODILESS,
@@ -52,6 +53,7 @@ CLIENT_CLOSED_REQUEST = 499  # in the access log, for an answer that nobody wait
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 TCP_CLOSE_WAIT = 8  # <linux/tcp_states.h>: the other side has ended its direction; closed is 7
 TCP_CLOSED = 7
+LOST = (ConnectionError, EndOfStream, ssl.SSLError)
 NOTHING: tuple[Wait, ...] = ()  # to wait for
 
 
@@ -232,6 +234,8 @@ class Connection:
                 raise
             except Exception as malformed:
                 error = malformed
+        if self._answer is not None and self._answer.status == 101 and isinstance(error, LOST) and self._has_ended():
+            raise ClientDisconnected(f"{self.peer}: {error}")  # so the other protocol's reader or writer was told
         logger.error("%s %s failed", request.method, request.target, exc_info=error)
         if self._answer is None:
             yield from HTTPError(500, "an error in the server; it has been logged").response().send(self)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import pytest
 
@@ -10,7 +11,7 @@ import coro
 from coro.http import Answer, Request, Response, Upgrade
 from coro.task import Coro
 from tests.http.conftest import Serve
-from tests.http.serving import get, put
+from tests.http.serving import Client, get, put
 
 OFFER = "Connection: Upgrade\r\nUpgrade: shout, other/2\r\n"
 
@@ -71,6 +72,43 @@ def test_going_over_unasked_is_an_error(serve: Serve, logged: list[logging.LogRe
 
     assert serve(unasked).ask(get()).status == 500
     assert "did not offer" in str(logged.pop().exc_info)
+
+
+def ask_for_more(stream: coro.Stream) -> Coro[None]:
+    yield from stream.read_exactly(1000)
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.vanish])
+@pytest.mark.parametrize("protocol", [shout, ask_for_more])
+def test_client_that_goes_away_is_no_error(
+    serve: Serve, leave: Callable[[Client], None], protocol: Callable[[coro.Stream], Coro[None]]
+) -> None:
+    def handle(request: Request) -> Coro[Answer]:
+        yield from ()
+        return Upgrade("shout", protocol)
+
+    service = serve(handle)
+    client = service.client()
+    client.send(get(fields=OFFER))
+    assert client.head()[0] == 101
+    leave(client)
+    service.until_no_connection()
+
+
+def test_other_lost_connections_are_errors(serve: Serve, logged: list[logging.LogRecord]) -> None:
+    def forward(stream: coro.Stream) -> Coro[None]:
+        yield from stream.read()
+        raise ConnectionRefusedError("of a server that this one asks")
+
+    def handle(request: Request) -> Coro[Answer]:
+        yield from ()
+        return Upgrade("shout", forward)
+
+    client = serve(handle).client()
+    client.send(get(fields=OFFER) + b"x")
+    assert client.head()[0] == 101
+    assert client.rest() == b""
+    assert "of a server that this one asks" in str(logged.pop().exc_info)
 
 
 @pytest.mark.parametrize("grace", [0.0, 10.0])
