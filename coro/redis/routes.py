@@ -13,10 +13,11 @@ from coro.redis.resp import Argument
 BLOCKS = "it blocks"
 _CHANGES = "it changes the connection"
 _REPLIES = "it is not answered by one reply"
+_WAITS = "it is about what its connection wrote before"
 
 _REFUSED: dict[bytes, str] = {
     **dict.fromkeys(b"BLMOVE BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN".split(), BLOCKS),
-    **dict.fromkeys(b"WAIT WAITAOF".split(), "it is about what its connection wrote before"),
+    **dict.fromkeys(b"WAIT WAITAOF".split(), _WAITS),
     **dict.fromkeys(
         b"ASKING AUTH DISCARD EXEC HELLO MULTI QUIT READONLY READWRITE RESET SELECT UNWATCH WATCH".split(),
         _CHANGES,
@@ -61,6 +62,11 @@ def check_shareable(args: Sequence[Argument]) -> None:
     reason = why_not_shared(args)
     if reason is not None:
         raise refusal(args, reason)
+
+
+def may_block(args: Sequence[Argument]) -> bool:
+    """Is it a command that the server may answer only after a while, or never?"""
+    return why_not_shared(args) in (BLOCKS, _WAITS)
 
 
 def check_answered(args: Sequence[Argument]) -> None:

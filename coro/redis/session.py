@@ -29,7 +29,7 @@ from coro.redis.pipeline import Queued, first_error
 from coro.redis.pool import ConnectionPool
 from coro.redis.replies import result
 from coro.redis.resp import Argument
-from coro.redis.routes import check_answered, check_lendable
+from coro.redis.routes import check_answered, check_lendable, may_block
 from coro.task import Coro
 
 T = TypeVar("T")
@@ -46,9 +46,12 @@ class Session(Commands[S]):
         self._decode = decode
 
     def execute_command(self, *args: Argument) -> Coro[Any]:
-        """Carry out any command that has one reply; the reply. Suspends. Raises what `Redis.execute` raises."""
+        """Carry out any command that has one reply; the reply. Suspends. Raises what `Redis.execute` raises.
+
+        One that blocks, `WAIT` too, has the time that it takes.
+        """
         check_answered(args)
-        return self._send(args)
+        return self._wait(args, 0) if may_block(args) else self._send(args)
 
     def _send(self, args: Sequence[Argument], convert: Convert = None) -> Coro[Any]:
         return self._exchange(args, convert, self._pool.settings.timeout)
@@ -91,6 +94,7 @@ class Transaction(Session[S]):
         return queued
 
     def _wait(self, args: Sequence[Argument], seconds: float, convert: Convert = None) -> Coro[Any]:
+        check_lendable(args)
         return super()._wait(args, seconds, convert) if self.queue is None else self._send(args, convert)
 
 

@@ -256,6 +256,28 @@ def test_session_may_change_its_connection_which_is_closed_then(database: str) -
     coro.run(main())
 
 
+@pytest.mark.parametrize("words", [("BLPOP", "queue", 0), ("WAIT", 1, 0)])
+def test_command_that_blocks_in_a_session_has_the_time_that_it_takes(words: tuple[str | int, ...]) -> None:
+    clock = ManualClock()
+
+    def body(fake: FakeRedis) -> Coro[None]:
+        def wait(session: Session) -> Coro[None]:
+            assert (yield from session.execute_command(*words)) == 7
+
+        def use(group: TaskGroup) -> Coro[None]:
+            task = group.spawn(Redis.from_url(fake.url, timeout=2).session(wait))
+            yield from fake.received(1)
+            clock.advance(1000)
+            yield from settle()
+            assert not task.done
+            yield from fake.say(b":7\r\n")
+            yield from task.join()
+
+        yield from coro.task_group(use)
+
+    coro.run(with_fake({}, body), clock=clock)
+
+
 @pytest.mark.parametrize("words", [("SUBSCRIBE", "a"), ("MONITOR",), ("CLIENT", "REPLY", "OFF")])
 def test_session_refuses_what_is_not_answered_by_one_reply(redis_database: str, words: tuple[str, ...]) -> None:
     def use(session: Session) -> Coro[None]:

@@ -144,7 +144,7 @@ def test_result_of_a_command_in_a_transaction(database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["SELECT 1", "MULTI", "EXEC", "SUBSCRIBE a", "CLIENT REPLY OFF", "AUTH x", "WATCH a"]
+    "command", ["SELECT 1", "MULTI", "EXEC", "SUBSCRIBE a", "CLIENT REPLY OFF", "AUTH x", "WATCH a", "WAIT 0 1"]
 )
 def test_command_that_would_change_the_connection_for_the_next_one_is_refused(
     redis_database: str, command: str
