@@ -89,8 +89,8 @@ class Statement:
     `definitions` are the packets that described its columns when it ran last. While the next answer starts
     with the same bytes, `reader` serves again, and the definitions need not be parsed.
 
-    `types` are those that its parameters had. MySQL (since 8.0.22) decides by one execution what a parameter is, and
-    makes of the later ones what they are not: after a 5, `WHERE name = ?` takes 'anna' for 0 and finds every name.
+    `types` are those that its parameters had, on MySQL. It decides (since 8.0.22) by one execution what a parameter is,
+    and makes the later ones that too: after a 5, `WHERE name = ?` takes 'anna' for 0 and finds every name.
     """
 
     sql: str
@@ -103,6 +103,8 @@ class Statement:
 
     def suits(self, parameters: Sequence[Parameter]) -> bool:
         """Whether the parameters have the types that they had before; NULL has any."""
+        if not self.types:
+            return True
         types = tuple(map(type, parameters))
         if types == self.types:
             return True
@@ -298,7 +300,8 @@ class CommandPhase:
         if not parameters:
             return self.framer.command(head)
         data = encode_parameters(parameters)
-        statement.note_types(parameters)
+        if not self.has_bulk:  # MariaDB goes by the types as they come
+            statement.note_types(parameters)
         return self.framer.command(head + data)
 
     def _note(self, outcome: Outcome) -> Outcome:

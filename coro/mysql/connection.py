@@ -365,7 +365,7 @@ class Connection(Queries):
         statement = self._statements.get(sql)
         if statement is None:
             statement = yield from self._prepare(sql)
-        elif not (self._phase.has_bulk or statement.suits(parameters)):  # MariaDB takes the types as they come
+        elif not statement.suits(parameters):
             self._discard(self._statements.pop(sql))
             statement = yield from self._prepare(sql)
         else:

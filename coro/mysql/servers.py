@@ -35,7 +35,7 @@ _TRY_ANOTHER: Final = (
 
 
 class Servers:
-    """The servers of a `mysql://` URL. Reads the files that it names; InterfaceError for a bad URL or file."""
+    """The servers of a `mysql://` URL. Reads the certificates that it names; InterfaceError for a bad URL or file."""
 
     def __init__(self, url: str, *, connect_timeout: float = CONNECT_TIMEOUT) -> None:
         self.targets = parse_servers(url)
