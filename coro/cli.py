@@ -45,6 +45,8 @@ TRUE = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": F
 PS = "Show every task of a running program as a tree: what it waits for, and where. Without PID, list the programs."
 TOP = "A table of a running program, each second: its task functions, what they cost and what they wait for."
 
+CONTRAST = "One job written five ways (the folder contrast/), each measured on this machine: docs/contrast.md."
+
 
 class CommandError(coro.CoroError):
     """What keeps a program from doing its work, and the user can mend. Shown as one line; exit code 1."""
@@ -119,7 +121,16 @@ def _command_line(arguments: Sequence[str]) -> int:
     ps.add_argument("--json", action="store_true", help="as JSON")
     top = commands.add_parser("top", help="watch a running program", description=TOP)
     top.add_argument("pid", type=_positive, metavar="PID", help="a process")
+    contrast = commands.add_parser("contrast", help="measure one job, run five ways", description=CONTRAST)
+    contrast.add_argument("--connections", type=_positive, default=1000, metavar="N", help="clients (%(default)s)")
+    contrast.add_argument(
+        "--delay", type=_seconds, default=20.0, metavar="MS", help="of each answer of a service (%(default)g ms)"
+    )
     options = parser.parse_args(arguments)
+    if options.command == "contrast":
+        # By name: it stands beside coro, not below it, and compares it with what coro does not import.
+        compare = importlib.import_module("contrast.compare").compare
+        return int(compare(options.connections, options.delay / 1000))
     if options.command == "check":
         return check.main(options.paths)
     if options.command == "ps":
