@@ -28,7 +28,7 @@ def test_measures_all_five(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.out.startswith("50 connections, services that answer after 1 ms, ")
     figures = rows(printed.out)
     assert tuple(figures) == PROGRAMS
-    for requests_per_second, _cpu, _memory, switches, lines in figures.values():  # clock and pages are coarse for so few
+    for requests_per_second, _cpu, _memory, switches, lines in figures.values():  # the others are too coarse here
         assert requests_per_second > 0 and switches > 0 and lines > 20
     assert figures["threads"][2] > figures["generators"][2]  # a stack each
     assert [line.split()[2] for line in printed.err.splitlines()] == list(PROGRAMS)  # as it comes to each
