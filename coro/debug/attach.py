@@ -119,7 +119,8 @@ def attachable(name: str, *, supervisor: int = 0, worker: int = -1) -> Iterator[
         if marker is not None:
             for left in marker.parent.glob(f"{os.getpid()}.*"):
                 left.unlink(missing_ok=True)
-        signal.signal(signal.SIGUSR1, previous)
+        # A command may just have sent the signal: by default it would end the process, at its very end.
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN if previous is signal.SIG_DFL else previous)
 
 
 def _private(path: str, flags: int) -> int:
@@ -246,8 +247,8 @@ def _tell_numbers(desk: _Desk, stream: IO[str], question: dict[str, Any]) -> Non
 
     try:
         monitor = desk.in_loop(Monitor)
-        desk.in_loop(lambda loop: monitor.start())
         try:
+            desk.in_loop(lambda loop: monitor.start())  # which a loop that is held up does later: `stop` follows it
             while True:
                 time.sleep(question["interval"])
                 print(json.dumps(desk.in_loop(lambda loop: monitor.look())), file=stream, flush=True)

@@ -59,9 +59,9 @@ class Tools:
         path = self.trace if self.worker is None else f"{stem}.{self.worker}{suffix}"
         try:
             trace = Trace(loop, path)
+            trace.start()
         except OSError as error:
             raise ToolError(f"cannot write the trace {path}: {error.strerror}") from None
-        trace.start()
         stack.callback(trace.stop)
 
     def _measure(self, loop: Loop, stack: ExitStack) -> None:

@@ -54,7 +54,11 @@ class Trace:
         self._described: dict[Descriptor, str] = {}
 
     def start(self) -> None:
-        os.write(self._fd, b"[\n")
+        try:
+            os.write(self._fd, b"[\n")
+        except OSError:
+            self._close()
+            raise
         self._name("process_name", 0, 0, "main and background tasks")
         self._steps.observe(self)
 
@@ -70,6 +74,7 @@ class Trace:
         self._steps.ignore(self)
         self._name("trace_end", 0, 0, "")
         self._write(",\n".join(self._events) + "\n]\n")
+        self._events.clear()  # a flush may still be due
         self._close()
 
     # --- Observing -------------------------------------------------------------------------

@@ -76,6 +76,12 @@ def test_a_signal_has_the_tree_on_stderr(place: Place) -> None:
     assert text.startswith(f"process {program.pid}: ")
 
 
+def test_a_signal_that_comes_late_does_not_end_the_process(place: Place) -> None:
+    program = "import os, signal\nfrom coro.debug.attach import attachable\n"
+    program += "with attachable('it'): pass\nos.kill(os.getpid(), signal.SIGUSR1)\n"
+    assert subprocess.run([sys.executable, "-c", program], env=place.environment, timeout=60).returncode == 0
+
+
 def test_without_a_number_it_lists_what_can_be_attached_to(place: Place) -> None:
     nothing = place.coro("ps")
     assert (nothing.returncode, nothing.stdout) == (1, "")

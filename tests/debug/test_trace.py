@@ -81,6 +81,23 @@ def test_a_file_that_cannot_be_written_is_one_line(place: Place) -> None:
     assert done.stderr == "coro: cannot write the trace no/such/trace.json: No such file or directory\n"
 
 
+def test_a_disk_that_is_full_from_the_start_is_one_line(place: Place) -> None:
+    done = place.coro("run", "--trace", "/dev/full", "known:hands_over")
+    assert (done.returncode, done.stderr) == (1, "coro: cannot write the trace /dev/full: No space left on device\n")
+
+
+def test_nothing_is_written_after_the_end(tmp_path: Path) -> None:
+    def main() -> Coro[None]:
+        trace = Trace(coro.current_task().loop, str(tmp_path / "trace.json"))
+        trace.start()
+        yield from coro.checkpoint()
+        trace.stop()
+        trace._flush_late()  # was due when it ended
+
+    coro.run(main())
+    assert json.loads((tmp_path / "trace.json").read_text())
+
+
 def test_each_worker_has_a_file_of_its_own(place: Place) -> None:
     with place.running("--trace", "t.json", "known:service", "--workers", "2", "--port", "0") as program:
         assert program.stdout.readline() == "on\n"
