@@ -131,11 +131,14 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     """In the main thread, between any two steps of the interpreter: nothing here may wait for a lock."""
     loop = running.loop
     if _desk.directory is not None:
-        with suppress(FileNotFoundError):
+        with suppress(OSError, RuntimeError):  # nobody asked; or there is no thread to be had
             os.unlink(_desk.directory / f"{os.getpid()}.request")
             _thread.start_new_thread(_desk.open, (loop,))
             return
-    text = f"process {os.getpid()}: no loop is running\n" if loop is None else str(snapshot(loop))
+    try:
+        text = f"process {os.getpid()}: no loop is running\n" if loop is None else str(snapshot(loop))
+    except Exception as error:  # must not come up in what the program does at this moment
+        text = f"process {os.getpid()}: the snapshot failed: {error!r}\n"
     data = memoryview(text.encode("utf-8", "backslashreplace"))
     with suppress(OSError):  # past the buffer of sys.stderr, in the middle of which we may be
         while data:
@@ -169,7 +172,11 @@ class _Desk:
                 return
             with suppress(FileNotFoundError):
                 os.unlink(path)
-            listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            except OSError as error:  # too many are open
+                logger.warning("cannot let coro ps or coro top in: %s; kill -USR1 shows the tasks here", error.strerror)
+                return
             listener.bind(path)
             os.chmod(path, 0o600)
             listener.listen()

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import coro
+from coro import Coro
+from coro.debug import attach
 from tests.debug.support import Place, line_of
 from tests.services import MariaDBServer
 
@@ -80,6 +83,19 @@ def test_a_signal_that_comes_late_does_not_end_the_process(place: Place) -> None
     program = "import os, signal\nfrom coro.debug.attach import attachable\n"
     program += "with attachable('it'): pass\nos.kill(os.getpid(), signal.SIGUSR1)\n"
     assert subprocess.run([sys.executable, "-c", program], env=place.environment, timeout=60).returncode == 0
+
+
+def test_a_snapshot_that_fails_does_not_reach_the_program(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def main() -> Coro[str]:
+        yield from coro.checkpoint()
+        attach._on_signal(signal.SIGUSR1, None)
+        return "went on"
+
+    monkeypatch.setattr(attach, "snapshot", {}.__getitem__)  # KeyError
+    assert coro.run(main()) == "went on"
+    assert "the snapshot failed: KeyError" in capfd.readouterr().err
 
 
 def test_without_a_number_it_lists_what_can_be_attached_to(place: Place) -> None:
