@@ -3,7 +3,8 @@
 A thread looks at the loop's stack a few times in each limit. A step is known by two things that are there anyway, the
 list of tasks of the loop's turn and the task that is being stepped: each task comes once in a list. If both have been
 the same for the limit, the step is too long, and the stack that the thread sees is where it is. So the watchdog costs
-the loop nothing. It cannot look while a call keeps the interpreter to itself: then it tells afterwards.
+the loop nothing. It cannot look while a call keeps the interpreter to itself: it tells afterwards if it had seen that
+step before the call, and else not at all.
 
 A call of C code has no frame, and the calls that block are such calls. So what the innermost line of the program calls
 is looked up by the names that stand there, and what is known to block is answered with what does not.
