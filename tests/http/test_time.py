@@ -262,6 +262,7 @@ def test_stop_closes_idle_connections(serve: Serve) -> None:
 
 def test_stop_closes_a_connection_that_was_accepted_in_the_same_turn(serve: Serve) -> None:
     service = serve(hello)
+    service.client().ask(get())  # it is answered: the server waits in the accept of the next one
     accept = service.listener.accept
 
     def accept_and_stop() -> Coro[Stream]:
