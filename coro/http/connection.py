@@ -24,6 +24,7 @@ from coro.http.message import (
     BODILESS,
     Answer,
     ClientDisconnected,
+    HeaderList,
     HTTPError,
     Request,
     Response,
@@ -344,6 +345,15 @@ class Connection:
         self.socket.sock.shutdown(socket.SHUT_WR)
 
     # --- Sending an answer ------------------------------------------------------------
+
+    def inform(self, status: int, headers: HeaderList) -> Coro[None]:
+        assert self.request is not None
+        if not 102 <= status < 200:
+            raise ValueError(f"{status} is not the status of an interim answer that a handler may send")
+        if self._answer is not None:
+            raise ValueError("an interim answer comes before the answer")
+        if self.request.head.version != "1.0":
+            yield from self._send(encode_head(status, headers, None, False, ""))
 
     def send_head(self, answer: Answer, length: int | None, body: bytes = b"") -> Iterable[Wait]:
         assert self.request is not None

@@ -199,6 +199,14 @@ class Request:
         except ValueError as error:  # not UTF-8, or too many
             raise HTTPError(400, f"malformed form: {error}") from None
 
+    def inform(self, status: int, headers: HeaderList = ()) -> Coro[None]:
+        """Send an interim answer ahead of the answer itself, as 103 (Early Hints) is: RFC 9110, section 15.2.
+
+        Not to HTTP/1.0 clients, who know none. 100 is sent by the server itself, 101 by `Upgrade`. Suspends while the
+        client does not take it. `ClientDisconnected`, ValueError.
+        """
+        yield from self._connection.inform(status, headers)
+
     @property
     def open_connections(self) -> int:
         """How many connections the server has."""
