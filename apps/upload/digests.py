@@ -12,10 +12,11 @@ import hashlib
 import hmac
 import re
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Set
+from types import MappingProxyType
 
 from apps.upload.storage import Hash
-from coro.http import HTTPError, Request
+from coro.http import HTTPError
 
 ALGORITHMS: dict[str, Callable[[], Hash]] = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
 MEMBER = re.compile(r"([a-z0-9*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):")  # RFC 8941, sections 3.2 and 3.3.5
@@ -24,10 +25,10 @@ MEMBER = re.compile(r"([a-z0-9*][a-z0-9_.*-]*)=:([A-Za-z0-9+/]*={0,2}):")  # RFC
 class Expected:
     """The digests that a request's content must have."""
 
-    def __init__(self, request: Request, *fields: str) -> None:
+    def __init__(self, headers: Mapping[str, str], *fields: str) -> None:
         """`HTTPError` 400 for a field that is malformed."""
-        self._digests: list[tuple[str, str, Hash, bytes]] = []
-        headers = request.headers
+        self._told: list[tuple[str, str, bytes]] = []  # field, algorithm, digest
+        self._hashes: dict[str, Hash] = {}  # by algorithm
         for field in fields:
             if value := headers.get(field):
                 for member in filter(None, (part.strip(" \t") for part in value.split(","))):
@@ -40,25 +41,27 @@ class Expected:
         name, encoded = match.groups()
         if name not in ALGORITHMS:
             return
-        hashing = ALGORITHMS[name]()
+        hashing = self._hashes.setdefault(name, ALGORITHMS[name]())
         try:
             digest = b64decode(encoded, validate=True)
         except ValueError:
             digest = b""
         if len(digest) != len(hashing.digest()):
             raise HTTPError(400, f"{field}: {encoded!r} is not a digest of {name}")
-        self._digests.append((field, name, hashing, digest))
+        self._told.append((field, name, digest))
 
-    def __bool__(self) -> bool:
-        return bool(self._digests)
+    @property
+    def algorithms(self) -> Set[str]:
+        return self._hashes.keys()
 
     @property
     def hashes(self) -> list[Hash]:
         """To be updated with the content."""
-        return [hashing for _, _, hashing, _ in self._digests]
+        return list(self._hashes.values())
 
-    def check(self) -> None:
-        """After the content. `HTTPError` 400 if it has another digest."""
-        for field, name, hashing, digest in self._digests:
-            if not hmac.compare_digest(hashing.digest(), digest):
+    def check(self, known: Mapping[str, bytes] = MappingProxyType({})) -> None:
+        """After the content, of which some digests may be known otherwise. `HTTPError` 400 if it has another one."""
+        for field, name, digest in self._told:
+            found = known[name] if name in known else self._hashes[name].digest()
+            if not hmac.compare_digest(found, digest):
                 raise HTTPError(400, f"what arrived has another {name} than {field} tells: send it again")

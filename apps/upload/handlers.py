@@ -34,6 +34,7 @@ from urllib.parse import urlsplit
 
 import coro
 from apps.upload.accounts import Accounts
+from apps.upload.arrivals import Arrivals
 from apps.upload.digests import Expected
 from apps.upload.downloads import DownloadHandlers
 from apps.upload.logins import LoginHandlers
@@ -106,7 +107,7 @@ class UploadHandlers:
             router.add("GET", path, page)
         self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata)).user
         DownloadHandlers(self)
-        TusHandlers(self, resumables)
+        TusHandlers(self, Arrivals(self, resumables))
 
     def handle(self, request: Request) -> Coro[Answer]:
         """The answer to any request. Suspends. `HTTPError`."""
@@ -139,7 +140,7 @@ class UploadHandlers:
         user_id = yield from self.user(request)
         name = checked_name(request.params["name"])
         _check_length(request)
-        expected = Expected(request, "content-digest", "repr-digest")
+        expected = Expected(request.headers, "content-digest", "repr-digest")
         with (yield from self.policy.admit(user_id, request.content_length, request.content_length)) as admission:
             stored = yield from self.storage.store(request.body, admission.limit, admission.room, expected.hashes)
             upload = Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256)

@@ -23,7 +23,7 @@ import re
 import shutil
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 
@@ -38,6 +38,7 @@ TAKE_OVER_TIME = 10.0  # seconds in which a holder must have stopped
 RETRY_TIME = 0.05  # seconds between two attempts to get a lock that another process holds
 WATCH_TIME = 0.2  # seconds between two looks at what other processes want
 KEPT_DIGESTS = 1000  # of uploads that wait for their next request
+READ_SIZE = 1 << 20  # bytes read at once to compute digests
 COPY_SIZE = 64 << 20  # bytes copied from file to file in one system call
 
 
@@ -60,6 +61,7 @@ class About:
     metadata: str = ""  # as the client sent it
     concat: str = ""  # "partial" if it is to be a part of another, "final;..." if it was made of such
     checked: int | None = None  # up to where the data are right, while a piece with a checksum arrives
+    digest: str = ""  # the Repr-Digest that the whole has to have
     finished: bool = False  # it has its row, and its data have gone to `DIR/files`
 
 
@@ -304,6 +306,13 @@ class Resumable(Part):
             self._sha256 = yield from coro.on_disk(_sha256_of, self.path)
         return self._sha256.hexdigest()
 
+    def read_through(self, hashes: Sequence[Hash]) -> None:
+        """Update the hashes with all that has arrived. Blocks."""
+        with open(self.path, "rb") as file:
+            while data := file.read(READ_SIZE):
+                for hashing in hashes:
+                    hashing.update(data)
+
     def sync(self) -> Coro[None]:
         """See that the disk has it, if durability is wanted. Suspends. OSError."""
         if self.storage.durable and self._synced != self.size:
@@ -316,8 +325,9 @@ class Resumable(Part):
         yield from coro.on_disk(os.unlink, self.path)
 
     def remove(self) -> Coro[None]:
-        """Forget it. Suspends. OSError."""
-        yield from coro.on_disk(shutil.rmtree, os.path.dirname(self.path))
+        """Forget it, if that has not happened. Suspends. OSError."""
+        with suppress(FileNotFoundError):
+            yield from coro.on_disk(shutil.rmtree, os.path.dirname(self.path))
 
     def release(self) -> Coro[None]:
         """Let others have it, when the disk has what has arrived. Suspends. OSError."""

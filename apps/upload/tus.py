@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import coro
+from apps.upload.arrivals import Arrivals
 from apps.upload.digests import Expected
 from apps.upload.names import checked_name
-from apps.upload.resumable import About, NotThere, Resumable, Resumables, StillHeld
-from apps.upload.storage import Hash, TooLarge
-from apps.upload.store import Upload
+from apps.upload.resumable import About, Resumable
+from apps.upload.storage import Hash
 from coro import Coro
 from coro.http import Answer, Handler, HTTPError, Request, Response
 
@@ -48,12 +48,37 @@ MAX_PARTS = 100  # of a concatenation
 UNNAMED = "upload"  # the name of a file whose client gave none
 
 
+class Checksum:
+    """What Upload-Checksum tells of a piece."""
+
+    def __init__(self, request: Request) -> None:
+        """`HTTPError` 400."""
+        self.hashes: list[Hash] = []
+        text = request.headers.get("upload-checksum")
+        if text is None:
+            return
+        self._algorithm, _, encoded = text.partition(" ")
+        try:
+            self._digest = b64decode(encoded, validate=True)
+        except binascii.Error:
+            self._digest = b""
+        if self._algorithm in CHECKSUMS:
+            self.hashes = [CHECKSUMS[self._algorithm]()]
+        if not self.hashes or len(self._digest) != len(self.hashes[0].digest()):
+            raise HTTPError(400, f"Upload-Checksum is one of {', '.join(CHECKSUMS)}, and its digest in Base64")
+
+    def check(self) -> None:
+        for hashing in self.hashes:
+            if hashing.digest() != self._digest:
+                raise HTTPError(CHECKSUM_MISMATCH, f"the piece has another {self._algorithm}: send it again")
+
+
 class TusHandlers:
     """The requests of `/files/`, for the app's other handlers to be asked who is logged in and to write rows."""
 
-    def __init__(self, app: UploadHandlers, resumables: Resumables) -> None:
+    def __init__(self, app: UploadHandlers, arrivals: Arrivals) -> None:
         self.app = app
-        self.resumables = resumables
+        self.arrivals = arrivals
         self._by_method = {"HEAD": self.head, "PATCH": self.patch, "DELETE": self.delete}
         for path in "/files", "/files/":
             app.router.add("OPTIONS", path, self.options)
@@ -107,17 +132,15 @@ class TusHandlers:
             return (yield from self._concatenate(request, user_id, name, metadata, concat))
         if concat not in ("", "partial"):
             raise HTTPError(400, "Upload-Concat is `partial` or `final;` and the uploads' URLs")
-        length = _length(request)
-        yield from self._check_size(user_id, length)
-        about = About(self.app.storage.new_id(), user_id, name, length, metadata, concat)
-        yield from self.resumables.create(about)
-        upload = yield from self.resumables.take(about.id, user_id)
+        told, digest = Expected(request.headers, "content-digest"), request.headers.get("repr-digest", "")
+        about = About(self.app.storage.new_id(), user_id, name, _length(request), metadata, concat, digest=digest)
+        upload = yield from self.arrivals.create(about)
         try:
             with_data = request.headers.get("content-type") == PIECE
             if with_data:
-                yield from self._append(request, upload)
+                yield from self._append(request, upload, told)
             elif upload.whole:  # an empty file
-                yield from self._finish(upload)
+                yield from self.arrivals.finish(upload)
         finally:
             yield from upload.release()
         return Response(201, headers=self._described(upload, ("Location", _url(request, about.id)), offset=with_data))
@@ -130,18 +153,17 @@ class TusHandlers:
         parts: list[Resumable] = []
         try:
             for part_id in ids:
-                parts.append((yield from self._held(part_id, user_id)))
+                parts.append((yield from self.arrivals.held(part_id, user_id)))
                 if parts[-1].about.concat != "partial" or not parts[-1].whole:
                     raise HTTPError(409, f"/files/{part_id} is not a partial upload that is whole")
             length = sum(part.size for part in parts)
-            yield from self._check_size(user_id, length)
-            about = About(self.app.storage.new_id(), user_id, name, length, metadata, concat)
-            yield from self.resumables.create(about)
-            upload = yield from self.resumables.take(about.id, user_id)
+            digest = request.headers.get("repr-digest", "")
+            about = About(self.app.storage.new_id(), user_id, name, length, metadata, concat, digest=digest)
+            upload = yield from self.arrivals.create(about)
             try:
                 for part in parts:
                     yield from upload.copy(part)
-                yield from self._finish(upload)
+                yield from self.arrivals.finish(upload)
             except BaseException:
                 with coro.shield():
                     yield from upload.remove()
@@ -158,10 +180,10 @@ class TusHandlers:
     # --- One upload -----------------------------------------------------------------------
 
     def head(self, request: Request) -> Coro[Answer]:
-        upload = yield from self._taken(request)
+        upload = yield from self.arrivals.taken(request)
         try:
             if upload.whole:
-                yield from self._finish(upload)  # if the database was down when it became whole
+                yield from self.arrivals.finish(upload)  # if the database was down when it became whole
             about = upload.about
             length = ("Upload-Defer-Length", "1") if about.length is None else ("Upload-Length", str(about.length))
             headers = self._described(upload, length, ("Cache-Control", "no-store"))
@@ -176,12 +198,14 @@ class TusHandlers:
     def patch(self, request: Request) -> Coro[Answer]:
         if request.headers.get("content-type") != PIECE:
             raise HTTPError(415, f"a piece of an upload has the Content-Type {PIECE}")
-        upload = yield from self._taken(request)
+        upload = yield from self.arrivals.taken(request)
         try:
             with upload.scope:
                 if request.headers.get("upload-offset") != str(upload.size):
                     raise HTTPError(409, f"the upload goes on at {upload.size}")
-                yield from self._append(request, upload)
+                # RFC 9530, section 3.1: here, the representation that is sent is the piece as well.
+                told = Expected(request.headers, "content-digest", "repr-digest")
+                yield from self._append(request, upload, told)
             if upload.scope.cancelled_caught:
                 raise HTTPError(409, "another request has taken the upload over")
         finally:
@@ -189,7 +213,7 @@ class TusHandlers:
         return Response(204, headers=self._described(upload))
 
     def delete(self, request: Request) -> Coro[Answer]:
-        upload = yield from self._taken(request)
+        upload = yield from self.arrivals.taken(request)
         try:
             if upload.about.finished:
                 raise HTTPError(403, f"the upload is complete: delete /uploads/{upload.about.id}")
@@ -198,81 +222,15 @@ class TusHandlers:
             yield from upload.release()
         return Response(204, headers=[RESUMABLE])
 
-    def _taken(self, request: Request) -> Coro[Resumable]:
-        user_id = yield from self.app.user(request)
-        return (yield from self._held(request.params["id"], user_id))
-
-    def _held(self, upload_id: str, user_id: int) -> Coro[Resumable]:
-        """The right to an upload. `HTTPError` 404, 423."""
-        try:
-            return (yield from self.resumables.take(upload_id, user_id))
-        except NotThere as error:
-            raise HTTPError(404, str(error)) from None
-        except StillHeld as error:
-            raise HTTPError(423, str(error)) from None
-
-    def _append(self, request: Request, upload: Resumable) -> Coro[None]:
-        """Receive a piece. Of one that breaks off, what came counts, unless it had to be checked."""
+    def _append(self, request: Request, upload: Resumable, told: Expected) -> Coro[None]:
+        """Receive a piece, with which the client may tell how long the whole is."""
         if upload.about.length is None and "upload-length" in request.headers:
             length = _number(request, "upload-length")
             if length < upload.size:
                 raise HTTPError(400, f"there are {upload.size} bytes already")
-            yield from self._check_size(upload.about.user_id, length)
+            yield from self.arrivals.check_size(upload.about.user_id, length)
             yield from upload.change(length=length)
-        begin, expected = upload.size, _checksum(request)
-        limit, announced = upload.about.length, request.content_length
-        if limit is not None and announced is not None and begin + announced > limit:
-            raise HTTPError(413, f"the upload may have {limit} bytes, and has {begin}")
-        told = Expected(request, "content-digest")
-        with (yield from self.app.policy.admit(upload.about.user_id, limit, announced)) as admission:
-            upload.limit = admission.limit if limit is None else limit
-            upload.room = admission.room
-            yield from self._receive(request, upload, expected, told)
-            if upload.whole:
-                yield from self._finish(upload)
-
-    def _receive(
-        self, request: Request, upload: Resumable, expected: tuple[str, bytes] | None, told: Expected
-    ) -> Coro[None]:
-        """The piece into the file, checked by Upload-Checksum and Content-Digest."""
-        begin, checked = upload.size, expected is not None or bool(told)
-        if checked:
-            yield from upload.change(checked=begin)
-        digest = None if expected is None else CHECKSUMS[expected[0]]()
-        try:
-            with upload.verified_by(*([digest] if digest is not None else ()), *told.hashes):
-                yield from self.app.storage.receive(request.body, upload)
-            if expected is not None and digest is not None and digest.digest() != expected[1]:
-                raise HTTPError(CHECKSUM_MISMATCH, f"the piece has another {expected[0]}: send it again")
-            told.check()
-        except BaseException as error:
-            if checked or isinstance(error, TooLarge):
-                with coro.shield():
-                    yield from upload.cut(begin)
-            raise
-        finally:
-            if checked:
-                with coro.shield():
-                    yield from upload.sync()
-                    yield from upload.change(checked=None)
-
-    def _finish(self, upload: Resumable) -> Coro[None]:
-        """All has arrived: give it its row, unless it has one or is only to be a part of another."""
-        about = upload.about
-        if about.finished or about.concat == "partial":
-            return
-        with coro.shield():  # whoever wants it now gets it when it is done
-            if (yield from self.app.metadata.get_upload(about.user_id, about.id)) is None:
-                yield from upload.sync()
-                sha256 = yield from upload.sha256()
-                path = yield from self.app.storage.adopt(about.id, upload.path)
-                yield from self.app.commit([Upload(about.id, about.user_id, about.name, path, upload.size, sha256)])
-            yield from upload.finish()
-
-    def _check_size(self, user_id: int, length: int | None) -> Coro[None]:
-        """Refuse what could never be whole."""
-        with (yield from self.app.policy.admit(user_id, length, length)):
-            pass
+        yield from self.arrivals.append(request, upload, Checksum(request), told)
 
     def _described(self, upload: Resumable, *more: tuple[str, str], offset: bool = True) -> list[tuple[str, str]]:
         headers = [RESUMABLE, *more]
@@ -319,18 +277,3 @@ def _metadata(request: Request) -> tuple[str, str]:
             raise HTTPError(400, f"Upload-Metadata: the value of {key!r} is not Base64") from None
     name = values.get("filename") or values.get("name") or UNNAMED
     return text, checked_name(name)
-
-
-def _checksum(request: Request) -> tuple[str, bytes] | None:
-    """The algorithm and the digest that a piece must have. `HTTPError` 400."""
-    text = request.headers.get("upload-checksum")
-    if text is None:
-        return None
-    algorithm, _, encoded = text.partition(" ")
-    try:
-        digest = b64decode(encoded, validate=True)
-    except binascii.Error:
-        digest = b""
-    if algorithm not in CHECKSUMS or len(digest) != len(CHECKSUMS[algorithm]().digest()):
-        raise HTTPError(400, f"Upload-Checksum is one of {', '.join(CHECKSUMS)}, and its digest in Base64")
-    return algorithm, digest

@@ -7,6 +7,7 @@ import os
 from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -35,6 +36,20 @@ def _tus(app: App, data: bytes, session: str, **fields: str) -> Answer:
 
 
 every_way = pytest.mark.parametrize("send", [_put, _post, _tus])
+
+
+def _created(app: App, session: str, **fields: str) -> str:
+    """The path of a new upload by tus."""
+    answer = app.ask("POST", "/files/", b"", session=session, Tus_Resumable="1.0.0", **fields)
+    assert answer.status == 201, answer
+    return urlsplit(answer.headers["Location"]).path
+
+
+def _piece(app: App, session: str, path: str, offset: int, data: bytes, **fields: str) -> Answer:
+    return app.ask(
+        "PATCH", path, data, session=session, Tus_Resumable="1.0.0", Upload_Offset=str(offset),
+        Content_Type="application/offset+octet-stream", **fields,
+    )  # fmt: skip
 
 
 def _refused_before_its_body(app: App, session: str, size: int) -> int:
@@ -159,3 +174,42 @@ def test_piece_by_tus_is_checked_by_the_digest_that_it_tells(app: App) -> None:
 @pytest.mark.parametrize("value", ["sha-256", "sha-256=abc", "sha-256=:AAAA:", "sha-256=:A:", "=:AAAA:"])
 def test_malformed_digest_is_refused(app: App, value: str) -> None:
     assert _put(app, b"x", app.log_in(), Content_Digest=value).status == 400
+
+
+@pytest.mark.parametrize("name", ["sha-256", "sha-512"])
+@pytest.mark.parametrize("digests", [True, False])
+def test_whole_upload_by_tus_is_checked_by_the_digest_told_when_it_was_made(
+    app: App, start: Start, name: str, digests: bool
+) -> None:
+    if not digests:
+        app = start(SQLiteBackEnd(), "--no-digest")
+    session = app.log_in()
+    for data, statuses in (b"abcdef", [204, 204, 200]), (b"abcdeX", [204, 400, 404]):
+        files = app.files
+        url = _created(app, session, Upload_Length="6", Repr_Digest=_digest(name, b"abcdef"))
+        found = [_piece(app, session, url, 0, data[:2]).status, _piece(app, session, url, 2, data[2:]).status]
+        found.append(app.ask("HEAD", url, session=session, Tus_Resumable="1.0.0").status)
+        assert found == statuses
+        assert len(app.files - files) == (statuses[1] == 204)
+    assert [upload["size"] for upload in app.ask("GET", "/uploads", session=session).json["uploads"]] == [6]
+
+
+def test_joined_parts_are_checked_by_the_digest_told_for_the_whole(app: App) -> None:
+    session = app.log_in()
+    parts = [_created(app, session, Upload_Length="3", Upload_Concat="partial") for _ in range(2)]
+    for part, data in zip(parts, (b"abc", b"def"), strict=True):
+        assert _piece(app, session, part, 0, data).status == 204
+    final = {"Tus_Resumable": "1.0.0", "Upload_Concat": f"final;{parts[0]} {parts[1]}"}
+    wrong = app.ask("POST", "/files/", b"", session=session, Repr_Digest=_digest("sha-256", b"fedcba"), **final)
+    assert wrong.status == 400
+    right = app.ask("POST", "/files/", b"", session=session, Repr_Digest=_digest("sha-256", b"abcdef"), **final)
+    assert right.status == 201
+
+
+def test_creation_by_tus_with_a_digest_that_is_none_or_wrong(app: App) -> None:
+    session = app.log_in()
+    told = {"Tus_Resumable": "1.0.0", "Upload_Length": "0"}
+    assert app.ask("POST", "/files/", b"", session=session, Repr_Digest="sha-256=abc", **told).status == 400
+    assert app.ask("POST", "/files/", b"", session=session, Content_Digest="sha-256=abc", **told).status == 400
+    assert app.ask("POST", "/files/", b"", session=session, Repr_Digest=_digest("sha-256", b"x"), **told).status == 400
+    assert app.ask("POST", "/files/", b"", session=session, Repr_Digest=_digest("sha-256", b""), **told).status == 201
