@@ -8,6 +8,7 @@
 #   make test-selectors  the kernel and HTTP, with every loop waiting in poll(2), then in select(2)
 #   make test-all     all of these tests
 #   make bench        the benchmarks, with their peers               make bench ARGS='switch'
+#   make book         put what the book's programs print here into its pages
 #   make soak         the tests that run for minutes
 #   make clean        remove what was installed and cached (not the files in ./var)
 
@@ -16,7 +17,7 @@ BIN = .venv/bin
 # One worker a core; a worker that has nothing left takes over tests of the others.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: run test test-env services mysql9 mariadb11 test-mysql test-others test-selectors test-all bench soak clean
+.PHONY: run test test-env services mysql9 mariadb11 test-mysql test-others test-selectors test-all bench book soak clean
 
 run:
 	@scripts/venv .venv ''
@@ -54,6 +55,9 @@ bench:
 	@scripts/install-services wrk pkg-config mariadb_config=libmariadb-dev
 	@scripts/venv .venv bench,rsa
 	$(BIN)/python -m benchmarks $(ARGS)
+
+book: test-env
+	$(BIN)/python scripts/book.py --write $(ARGS)
 
 soak: test-env
 	$(BIN)/python -m pytest -m soak -o faulthandler_timeout=0 $(ARGS)
