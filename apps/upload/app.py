@@ -20,6 +20,7 @@ from apps.upload.opening import in_one_line, open_stores
 from apps.upload.policy import Policy
 from apps.upload.reconcile import reconcile
 from apps.upload.resumable import Resumables
+from apps.upload.sniffing import AllowedTypes
 from apps.upload.storage import Storage, make_directories
 from apps.upload.store import Metadata, Sessions, StoreDown
 from coro import Coro
@@ -38,6 +39,10 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--max-size", type=_size, metavar="BYTES", help="of one upload (default: no limit)")
     parser.add_argument("--quota", type=_size, metavar="BYTES", help="of each user's uploads (default: no limit)")
     parser.add_argument("--parallel", type=_size, metavar="N", help="each user's uploads at once (default: no limit)")
+    parser.add_argument(
+        "--allow-types", type=_types, metavar="TYPES",
+        help="types of files that are taken, told by their first bytes, as in image/*,application/pdf (default: all)",
+    )  # fmt: skip
     parser.add_argument(
         "--expire", type=_seconds, default=86400.0, metavar="SECONDS",
         help="how long an unfinished upload can be resumed (default: a day)",
@@ -92,7 +97,7 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
             resumables = Resumables(storage, options.expire)
             policy = Policy(metadata, storage, quota=options.quota, parallel=options.parallel)
         with _access_log(options.access_log) as write:
-            handlers = UploadHandlers(sessions, metadata, storage, resumables, policy)
+            handlers = UploadHandlers(sessions, metadata, storage, resumables, policy, options.allow_types)
             server = _server(options, handlers, write)
             with coro.open_signals(signal.SIGTERM) as signals:
 
@@ -189,8 +194,19 @@ def _size(text: str) -> int:
     return int(text)
 
 
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _types(text: str) -> AllowedTypes:
+    try:
+        return AllowedTypes(_words(text))
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
 def _proxies(text: str) -> list[str]:
-    addresses = [word.strip() for word in text.split(",") if word.strip()]
+    addresses = _words(text)
     try:
         for address in addresses:
             ip_network(address)

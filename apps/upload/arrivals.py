@@ -6,13 +6,15 @@ its row. What the requests look like is told by the protocols: tus.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import coro
 from apps.upload.digests import Expected
 from apps.upload.resumable import About, NotThere, Resumable, Resumables, StillHeld
-from apps.upload.storage import Hash, TooLarge
+from apps.upload.sniffing import HEAD_SIZE, BegunBody, read_head
+from apps.upload.storage import Body, Hash, TooLarge
 from apps.upload.store import Upload
 from coro import Coro
 from coro.http import HTTPError, Request
@@ -78,17 +80,39 @@ class Arrivals:
         with (yield from self.app.policy.admit(upload.about.user_id, limit, announced)) as admission:
             upload.limit = admission.limit if limit is None else limit
             upload.room = admission.room
-            yield from self._receive(request, upload, [check for check in checks if check.hashes])
+            body = yield from self._typed(request.body, upload)
+            yield from self._receive(body, upload, [check for check in checks if check.hashes])
             if upload.whole:
                 yield from self.finish(upload)
 
-    def _receive(self, request: Request, upload: Resumable, checks: Sequence[Check]) -> Coro[None]:
+    def _typed(self, body: Body, upload: Resumable) -> Coro[Body]:
+        """The body, if what it continues or begins may be stored, as far as that can be told yet."""
+        missing = HEAD_SIZE - upload.size
+        if self.app.types is None or missing <= 0 or upload.about.concat == "partial":
+            return body
+        data = yield from read_head(body, missing)
+        if len(data) == missing:
+            yield from self._check_type(upload, data)
+        return BegunBody(data, body)
+
+    def _check_type(self, upload: Resumable, more: bytes = b"") -> Coro[None]:
+        """Remove an upload that begins as none does that may be stored. Suspends. `HTTPError` 415."""
+        if self.app.types is None:
+            return
+        head = yield from coro.on_disk(os.pread, upload.fd, HEAD_SIZE, 0)
+        try:
+            self.app.types.check(head + more)
+        except HTTPError:
+            yield from upload.remove()
+            raise
+
+    def _receive(self, body: Body, upload: Resumable, checks: Sequence[Check]) -> Coro[None]:
         begin = upload.size
         if checks:
             yield from upload.change(checked=begin)
         try:
             with upload.verified_by(*(digest for check in checks for digest in check.hashes)):
-                yield from self.app.storage.receive(request.body, upload)
+                yield from self.app.storage.receive(body, upload)
             for check in checks:
                 check.check()
         except BaseException as error:
@@ -105,13 +129,14 @@ class Arrivals:
     def finish(self, upload: Resumable) -> Coro[None]:
         """All has arrived: give it its row, unless it has one or is only to be a part of another. Suspends.
 
-        `HTTPError` 400 when it is not what its creator told; it is removed then.
+        `HTTPError` 400 when it is not what its creator told, 415 when its type may not be stored; it is removed then.
         """
         about = upload.about
         if about.finished or about.concat == "partial":
             return
         with coro.shield():  # whoever wants it now gets it when it is done
             if (yield from self.app.metadata.get_upload(about.user_id, about.id)) is None:
+                yield from self._check_type(upload)
                 yield from upload.sync()
                 sha256 = yield from upload.sha256()
                 yield from self._check_whole(upload, sha256)

@@ -41,6 +41,7 @@ from apps.upload.logins import LoginHandlers
 from apps.upload.names import checked_name
 from apps.upload.policy import RETRY_SOON, Admission, Policy
 from apps.upload.resumable import Resumables
+from apps.upload.sniffing import AllowedTypes
 from apps.upload.storage import FILES, Storage, TooLarge
 from apps.upload.store import FULL, Metadata, NoRoom, OutcomeUnknown, Sessions, StoreDown, Upload
 from apps.upload.tus import TusHandlers
@@ -86,11 +87,13 @@ class UploadHandlers:
     """The app's requests, on given stores. `handle` is the handler for `coro.http.Server`."""
 
     def __init__(
-        self, sessions: Sessions, metadata: Metadata, storage: Storage, resumables: Resumables, policy: Policy
-    ) -> None:
+        self, sessions: Sessions, metadata: Metadata, storage: Storage, resumables: Resumables, policy: Policy,
+        types: AllowedTypes | None = None,
+    ) -> None:  # fmt: skip
         self.sessions = sessions
         self.metadata = metadata
         self.policy = policy
+        self.types = types  # that may be stored; None: all
         self.metrics = Metrics()
         self.storage = storage
         self._reported: dict[str, float] = {}  # when it was last logged that a store is down
@@ -142,7 +145,8 @@ class UploadHandlers:
         _check_length(request)
         expected = Expected(request.headers, "content-digest", "repr-digest")
         with (yield from self.policy.admit(user_id, request.content_length, request.content_length)) as admission:
-            stored = yield from self.storage.store(request.body, admission.limit, admission.room, expected.hashes)
+            body = request.body if self.types is None else (yield from self.types.checked(request.body))
+            stored = yield from self.storage.store(body, admission.limit, admission.room, expected.hashes)
             upload = Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256)
             try:
                 expected.check()
@@ -169,7 +173,8 @@ class UploadHandlers:
                 if part.filename:
                     name = checked_name(part.filename)
                     limit = left if left is None or largest is None else min(left, largest)
-                    stored = yield from self.storage.store_pieces(part, limit, admission.room)
+                    pieces = part if self.types is None else (yield from self.types.checked_pieces(part))
+                    stored = yield from self.storage.store_pieces(pieces, limit, admission.room)
                     uploads.append(Upload(stored.id, user_id, name, stored.path, stored.size, stored.sha256))
                     if self.policy.quota is not None and left is not None:
                         left -= stored.size
