@@ -59,7 +59,7 @@ def _check_rows(options: Namespace, metadata: Metadata, known: set[str]) -> Coro
         after = rows[-1].id
         known.update(upload.path for upload in rows)
         for upload, fault in (yield from coro.on_disk(_faults, options.dir, rows, options.digests)):
-            if not (yield from metadata.has_upload(upload.id)):
+            if (yield from metadata.find_upload(upload.id)) is None:
                 continue  # deleted meanwhile
             print(f"upload {upload.id} ({upload.name!r}, {upload.size} bytes): {upload.path} {fault}")
             if fault.startswith("has the SHA-256"):

@@ -245,7 +245,7 @@ class UploadHandlers:
         return Response(200, str(measuring.report()).encode(), content_type="text/plain; charset=utf-8")
 
     def ready(self, request: Request) -> Coro[Answer]:
-        yield from coro.gather(self.sessions.lookup("ready"), self.metadata.has_upload("ready"))
+        yield from coro.gather(self.sessions.lookup("ready"), self.metadata.find_upload("ready"))
         try:
             yield from coro.on_disk(os.stat, self.storage.root / FILES)
         except OSError as error:

@@ -46,22 +46,26 @@ def _settle(root: Path, run: str, metadata: Metadata, report: Callable[[str], No
     sizes, parts, notes = yield from coro.on_disk(_files_of, root, run)
     for note in notes:
         upload_id = os.path.basename(note).removesuffix(DELETED)
-        if not (yield from metadata.has_upload(upload_id)):
+        if (yield from metadata.find_upload(upload_id)) is None:
             yield from coro.on_disk(_remove, root / os.readlink(root / note))
         os.unlink(root / note)
-    after = run[:12]  # ids of the run's uploads begin with a time that is not before its own
+    began = after = run[:12]  # ids of the run's uploads begin with a time that is not before its own
     while rows := (yield from metadata.scan_uploads(after, PAGE)):
         after = rows[-1].id
-        for upload in rows:
-            if not upload.path.startswith(f"{FILES}/{run}-"):
+        for row in rows:
+            if not row.path.startswith(f"{FILES}/{run}-"):
                 continue
-            size = sizes.pop(upload.path, None)
-            if size != upload.size:
+            size = sizes.pop(row.path, None)
+            if size != row.size:
                 found = "is missing" if size is None else f"has {size} bytes"
-                report(f"upload {upload.id} ({upload.name!r}, {upload.size} bytes) is lost: its file {found}")
-                yield from metadata.delete_upload(upload.id)
+                report(f"upload {row.id} ({row.name!r}, {row.size} bytes) is lost: its file {found}")
+                yield from metadata.delete_upload(row.id)
                 if size is not None:
-                    parts.append(upload.path)
+                    parts.append(row.path)
+    for path in [path for path in sizes if os.path.basename(path) < began]:  # resumable uploads of an earlier run
+        upload = yield from metadata.find_upload(os.path.basename(path))
+        if upload is not None and upload.path == path:
+            del sizes[path]
     for path in (*parts, *sizes):
         yield from coro.on_disk(_remove, root / path)
     if parts or sizes:

@@ -26,9 +26,10 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import coro
-from apps.upload.storage import Hash, Part, Storage, sync_directory
+from apps.upload.storage import Hash, Part, Storage, make_directory, sync_directory
 from coro import Coro, CoroError
 
 RESUMABLE, WANTED, DATA, ABOUT = "resumable", "wanted", "data", "about.json"
@@ -39,6 +40,7 @@ RETRY_TIME = 0.05  # seconds between two attempts to get a lock that another pro
 WATCH_TIME = 0.2  # seconds between two looks at what other processes want
 KEPT_DIGESTS = 1000  # of uploads that wait for their next request
 READ_SIZE = 1 << 20  # bytes read at once to compute digests
+UNKNOWN = -1  # how much the disk has
 COPY_SIZE = 64 << 20  # bytes copied from file to file in one system call
 
 
@@ -60,6 +62,7 @@ class About:
     length: int | None  # bytes of the whole; None while the client has not told
     metadata: str = ""  # as the client sent it
     concat: str = ""  # "partial" if it is to be a part of another, "final;..." if it was made of such
+    joined: str = ""  # of the first of several that are joined: the id of the whole, then those of all its parts
     checked: int | None = None  # up to where the data are right, while a piece with a checksum arrives
     digest: str = ""  # the Repr-Digest that the whole has to have
     finished: bool = False  # it has its row, and its data have gone to `DIR/files`
@@ -75,7 +78,7 @@ class Resumables:
         self.root = os.path.join(storage.directory, RESUMABLE)
         self.wanted = os.path.join(storage.directory, WANTED)
         for directory in self.root, self.wanted:
-            os.makedirs(directory, mode=0o700, exist_ok=True)
+            make_directory(Path(directory))
         self.digests: OrderedDict[str, tuple[int, Hash]] = OrderedDict()  # SHA-256 of so many bytes
         self._held: dict[str, Resumable] = {}
         self._watching = False
@@ -112,17 +115,18 @@ class Resumables:
                 holder = self._held.get(upload_id)
                 if holder is not None:
                     holder.give_up()
-                elif not asked:
+                else:  # each time: who gets it removes the file
                     asked = True
                     yield from coro.on_disk(_touch, wanted)
                 if coro.now() > deadline:
                     raise StillHeld("another request works on this upload and does not end")
                 with coro.move_on_after(RETRY_TIME):
                     yield from (holder.released.wait() if holder is not None else coro.sleep(RETRY_TIME))
-        finally:
+        except BaseException:
             if asked:
                 with suppress(FileNotFoundError):
                     os.unlink(wanted)
+            raise
         try:
             upload = yield from coro.on_disk(self._open, upload_id, user_id, lock)
         except BaseException:
@@ -160,12 +164,16 @@ class Resumables:
 
     def _open(self, upload_id: str, user_id: int, lock: int) -> Resumable:
         """An upload whose lock is held. `NotThere`."""
+        with suppress(FileNotFoundError):  # our own wish, or that of a process that crashed
+            os.unlink(os.path.join(self.wanted, upload_id))
         about = self._about(upload_id, user_id)
         if about.finished:
             return Resumable(self, about, lock, -1, about.length or 0)
         fd = os.open(os.path.join(self._directory(upload_id), DATA), os.O_RDWR | os.O_CLOEXEC)
         if about.checked is not None:  # the process ended while unchecked data arrived
             os.ftruncate(fd, about.checked)
+            if self.storage.durable:
+                os.fsync(fd)  # before it is forgotten that the rest was not checked
             about = replace(about, checked=None)
             self.write_about(about)
         upload = Resumable(self, about, lock, fd, os.fstat(fd).st_size)
@@ -181,9 +189,10 @@ class Resumables:
         """Give up what other processes want, as long as there is anything that they could want."""
         try:
             while self._held:
-                for upload_id in (yield from coro.on_disk(os.listdir, self.wanted)):
-                    if upload_id in self._held:
-                        self._held[upload_id].give_up()
+                with suppress(OSError):  # out of descriptors: they wait a little longer
+                    for upload_id in (yield from coro.on_disk(os.listdir, self.wanted)):
+                        if upload_id in self._held:
+                            self._held[upload_id].give_up()
                 yield from coro.sleep(WATCH_TIME)
         finally:
             self._watching = False
@@ -205,7 +214,7 @@ class Resumables:
         try:
             unused = _last_use(directory) < before  # still, now that nobody can use it
             if unused:
-                shutil.rmtree(directory)
+                _remove(directory)
             return unused
         finally:
             os.close(lock)
@@ -239,7 +248,7 @@ class Resumable(Part):
         self.released = coro.Event()
         self._owner = owner
         self._lock = lock
-        self._synced = size
+        self._synced = 0  # of the rest it is not known whether the process that wrote it lived to sync it
         kept_size, kept = owner.digests.pop(about.id, (0, hashlib.sha256()))
         self._sha256: Hash | None = kept if kept_size == size and self.storage.digest else None
         self._choose_digests()
@@ -281,7 +290,8 @@ class Resumable(Part):
         """Forget what came after the first `size` bytes. Suspends. OSError."""
         if size < self.size:
             yield from coro.on_disk(os.ftruncate, self.fd, size)
-            self.size = self._synced = size
+            self.size = size
+            self._synced = UNKNOWN
             self._sha256 = hashlib.sha256() if size == 0 and self.storage.digest else None
             self._choose_digests()
 
@@ -315,7 +325,7 @@ class Resumable(Part):
 
     def sync(self) -> Coro[None]:
         """See that the disk has it, if durability is wanted. Suspends. OSError."""
-        if self.storage.durable and self._synced != self.size:
+        if self.storage.durable and self._synced != self.size and self.fd >= 0:
             yield from coro.on_disk(os.fsync, self.fd)
             self._synced = self.size
 
@@ -326,8 +336,9 @@ class Resumable(Part):
 
     def remove(self) -> Coro[None]:
         """Forget it, if that has not happened. Suspends. OSError."""
+        self._synced = self.size  # what is removed need not be
         with suppress(FileNotFoundError):
-            yield from coro.on_disk(shutil.rmtree, os.path.dirname(self.path))
+            yield from coro.on_disk(_remove, os.path.dirname(self.path))
 
     def release(self) -> Coro[None]:
         """Let others have it, when the disk has what has arrived. Suspends. OSError."""
@@ -350,6 +361,13 @@ class Resumable(Part):
 def _sha256_of(path: str) -> Hash:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256")
+
+
+def _remove(directory: str) -> None:
+    """Remove an upload's directory. After a crash in between it is no upload any more."""
+    with suppress(FileNotFoundError):  # its creation was broken off
+        os.unlink(os.path.join(directory, ABOUT))
+    shutil.rmtree(directory)
 
 
 def _touch(path: str) -> None:

@@ -278,9 +278,9 @@ class MySQLMetadata:
         row = yield from self._ask(query)
         return Upload(*row) if row else None
 
-    def has_upload(self, upload_id: str) -> Coro[bool]:
-        query = self._pool.fetch_all("SELECT 1 FROM uploads WHERE id = ?", upload_id)
-        return bool((yield from self._ask(query)))
+    def find_upload(self, upload_id: str) -> Coro[Upload | None]:
+        row = yield from self._ask(self._pool.fetch_one(UPLOADS + "WHERE id = ?", upload_id))
+        return Upload(*row) if row else None
 
     def list_uploads(self, user_id: int) -> Coro[list[Upload]]:
         sql = UPLOADS + "WHERE user_id = ? ORDER BY created_at DESC, id DESC"

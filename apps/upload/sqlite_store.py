@@ -209,8 +209,9 @@ class SqliteStore:
         rows = yield from self._read(UPLOADS + "WHERE id = ? AND user_id = ?", upload_id, user_id)
         return Upload(*rows[0]) if rows else None
 
-    def has_upload(self, upload_id: str) -> Coro[bool]:
-        return bool((yield from self._read("SELECT 1 FROM uploads WHERE id = ?", upload_id)))
+    def find_upload(self, upload_id: str) -> Coro[Upload | None]:
+        rows = yield from self._read(UPLOADS + "WHERE id = ?", upload_id)
+        return Upload(*rows[0]) if rows else None
 
     def list_uploads(self, user_id: int) -> Coro[list[Upload]]:
         rows = yield from self._read(UPLOADS + "WHERE user_id = ? ORDER BY created_at DESC, id DESC", user_id)

@@ -423,7 +423,16 @@ class _Part(Part):
 def make_directories(root: Path) -> None:
     """Create what is missing of the storage's directories, for nobody else to look into. OSError."""
     for directory in root, root / RUNS, root / FILES:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
+
+
+def make_directory(path: Path) -> None:
+    """Create it and its parents, as far as they are missing, and see that the disk has them. OSError."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for parent in path.parents:
+            with suppress(PermissionError):  # to read it
+                sync_directory(str(parent))
 
 
 def _create_locked(path: Path, text: str) -> int:
@@ -434,6 +443,7 @@ def _create_locked(path: Path, text: str) -> int:
         if os.fstat(fd).st_nlink:
             os.write(fd, text.encode())
             os.fsync(fd)
+            sync_directory(str(path.parent))
             return fd
         os.close(fd)  # a reconciliation found it before it was locked, and removed it
 

@@ -172,8 +172,8 @@ class Metadata(Protocol):
         """The upload, if it is that user's."""
         ...
 
-    def has_upload(self, upload_id: str) -> Coro[bool]:
-        """Is there an upload of that id, whosever it is?"""
+    def find_upload(self, upload_id: str) -> Coro[Upload | None]:
+        """The upload, whosever it is."""
         ...
 
     def list_uploads(self, user_id: int) -> Coro[list[Upload]]:

@@ -152,10 +152,14 @@ class TusHandlers:
             raise HTTPError(400, f"a concatenation needs 1 to {MAX_PARTS} different uploads")
         parts: list[Resumable] = []
         try:
-            for part_id in ids:
+            parts.append((yield from self.arrivals.held(ids[0], user_id)))
+            if (made := (yield from self._made_of(parts[0], ids))) is not None:
+                return Response(201, headers=[RESUMABLE, ("Location", _url(request, made))])
+            for part_id in ids[1:]:
                 parts.append((yield from self.arrivals.held(part_id, user_id)))
-                if parts[-1].about.concat != "partial" or not parts[-1].whole:
-                    raise HTTPError(409, f"/files/{part_id} is not a partial upload that is whole")
+            for part in parts:
+                if part.about.concat != "partial" or not part.whole:
+                    raise HTTPError(409, f"/files/{part.about.id} is not a partial upload that is whole")
             length = sum(part.size for part in parts)
             digest = request.headers.get("repr-digest", "")
             about = About(self.app.storage.new_id(), user_id, name, length, metadata, concat, digest=digest)
@@ -163,6 +167,7 @@ class TusHandlers:
             try:
                 for part in parts:
                     yield from upload.copy(part)
+                yield from parts[0].change(joined=" ".join([about.id, *ids]))
                 yield from self.arrivals.finish(upload)
             except BaseException:
                 with coro.shield():
@@ -170,12 +175,19 @@ class TusHandlers:
                 raise
             finally:
                 yield from upload.release()
-            for part in parts:
-                yield from part.remove()
+            for part in reversed(parts):
+                yield from part.remove()  # at last the one that knows what was made of them
         finally:
             for part in parts:
                 yield from part.release()
         return Response(201, headers=self._described(upload, ("Location", _url(request, about.id)), offset=False))
+
+    def _made_of(self, first: Resumable, ids: list[str]) -> Coro[str | None]:
+        """What was made of these parts already: then it is the answer that was lost. Those that are left expire."""
+        made, *parts = first.about.joined.split() or [""]
+        if parts != ids or (yield from self.app.metadata.get_upload(first.about.user_id, made)) is None:
+            return None
+        return made
 
     # --- One upload -----------------------------------------------------------------------
 
