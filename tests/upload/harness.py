@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, Self
+from typing import IO, Any, NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 from tests.services import CHECKOUT, RedisServer, SQLServer
@@ -84,6 +84,19 @@ class ServersBackEnd:
         return self.sql.sql(sql, database=self.database)
 
 
+class Process(Protocol):
+    """What is used of `subprocess.Popen`."""
+
+    @property
+    def pid(self) -> int: ...
+    @property
+    def stdout(self) -> IO[str] | None: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
 class App:
     """A running `coro run apps.upload` on any free port."""
 
@@ -105,11 +118,7 @@ class App:
 
     def start(self) -> None:
         """Start it, or start it again after it has ended. Returns when it serves."""
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                self.command, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True,
-                preexec_fn=self._limit if self.descriptors else None,
-            )  # fmt: skip
+        self.process = self.launch()
         assert self.process.stdout is not None
         self.lines = []
         while not any("http://" in line for line in self.lines):
@@ -121,6 +130,13 @@ class App:
         url = next(word for line in self.lines for word in line.split() if word.startswith("http://"))
         self.address = ("127.0.0.1", urlsplit(url).port or 0)
         assert self.ask("GET", "/health").status == 200
+
+    def launch(self) -> Process:
+        with open(self.log, "ab") as log:
+            return subprocess.Popen(
+                self.command, env=environment(), stdout=subprocess.PIPE, stderr=log, text=True,
+                preexec_fn=self._limit if self.descriptors else None,
+            )  # fmt: skip
 
     def _limit(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.descriptors, self.descriptors))

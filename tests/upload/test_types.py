@@ -16,7 +16,7 @@ from apps.upload.sniffing import HEAD_SIZE, AllowedTypes, BegunBody, read_head, 
 from tests.upload.conftest import Start
 from tests.upload.harness import Answer, App, SQLiteBackEnd, eventually, form, run_app
 from tests.upload.test_storage import Pieces
-from tests.upload.test_tus import PIECE, Client
+from tests.upload.tus import PIECE, Client
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 20
 HTML = b"<!doctype html><script>alert(1)</script>" + b" " * 5000
