@@ -42,7 +42,7 @@ TRANSLATION = CHECKOUT / "docs" / "zh" / "book"
 PATIENCE = 100  # seconds that a command may take
 
 FENCE = re.compile(r"^```(.+)\n((?:.*\n)*?)```$", re.MULTILINE)
-NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*")
+NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?: (?:[mun]?s)\b)?")  # times have their unit with them
 SPACES = re.compile(r"[ \t]+")
 
 
@@ -84,7 +84,7 @@ def with_blocks(text: str, bodies: Sequence[str]) -> str:
 
 
 def same(shown: str, real: str, figures: bool) -> bool:
-    """Does a page show what happens? With `figures`, every number stands for any other, however wide it is."""
+    """Does a page show what happens? With `figures`, every number stands for any other: 999 ms for 1.2 s."""
     if not figures:
         return shown == real
     return _without_figures(shown) == _without_figures(real)

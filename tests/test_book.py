@@ -55,7 +55,7 @@ took 1234 us
 
 ```console figures
 $ python program.py; echo "| 7 |"
-took 9.5 us
+took 9.5 s
 |      1,000 |
 ```
 
@@ -96,9 +96,10 @@ def test_a_page_that_shows_what_happens_has_no_differences() -> None:
     [
         ('print("took", 1234', 'print("took", 1235', 7),  # the program: its output in the exact block
         ("took 1234 us\n", "took 1235 us\n", 7),
-        ("took 9.5 us", "takes 9.5 us", 12),
+        ("took 9.5 s", "takes 9.5 s", 12),
         ("|      1,000 |", "|      1,000 | 1 |", 12),
-        ("took 9.5 us\n", "", 12),
+        ("took 9.5 s", "took 9.5 bytes", 12),
+        ("took 9.5 s\n", "", 12),
         (">>> double(21)\n42", ">>> double(21)\n43", 18),
         ("return 2 * number", "return 3 * number", 18),
         ("TypeError: unsupported", "ValueError: unsupported", 18),
