@@ -14,6 +14,7 @@ from pathlib import Path
 import coro
 from apps.upload import fsck, users
 from apps.upload.accounts import Accounts
+from apps.upload.contents import Contents
 from apps.upload.handlers import UploadHandlers
 from apps.upload.logs import JSONLog, identified, log_as_json
 from apps.upload.opening import in_one_line, open_stores
@@ -54,6 +55,9 @@ def add_options(parser: ArgumentParser) -> None:
         "--no-digest", dest="digest", action="store_false", help="do not compute the SHA-256 of uploads"
     )
     parser.add_argument(
+        "--dedupe", action="store_true", help="store the same content once for each user, under several names"
+    )
+    parser.add_argument(
         "--access-log", default="-", metavar="FILE", help="- for standard output (default), off for none"
     )
     parser.add_argument(
@@ -71,6 +75,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def prepare(options: Namespace) -> Coro[None]:
     """Once, before anything is served: directories, tables, what a crash left behind, a first account."""
+    if options.dedupe and not options.digest:
+        raise CommandError("--dedupe finds the same content by the digests that --no-digest leaves out")
     with open_stores(options) as (sessions, metadata), in_one_line(options.dir), _access_log(options.access_log):
         yield from _prepare_stores(options.dir, sessions, metadata)
         yield from reconcile(options.dir, metadata, _report)
@@ -94,10 +100,13 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
                 options.dir, metadata.identity,
                 durable=options.fsync, digest=options.digest, max_size=options.max_size,
             )  # fmt: skip
+            contents = Contents(options.dir, sharing=options.dedupe)
             resumables = Resumables(storage, options.expire)
             policy = Policy(metadata, storage, quota=options.quota, parallel=options.parallel)
         with _access_log(options.access_log) as write:
-            handlers = UploadHandlers(sessions, metadata, storage, resumables, policy, options.allow_types)
+            handlers = UploadHandlers(
+                sessions, metadata, storage, contents, resumables, policy, options.allow_types
+            )
             server = _server(options, handlers, write)
             with coro.open_signals(signal.SIGTERM) as signals:
 
@@ -106,7 +115,7 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
                     server.stop(options.grace)
 
                 coro.background(stop_on_signal())
-                coro.background(_sweep(resumables))
+                coro.background(_sweep(resumables, contents))
                 try:
                     yield from server.serve(listener)
                 finally:
@@ -127,11 +136,12 @@ def _server(options: Namespace, handlers: UploadHandlers, write: Callable[[str],
     return Server(handle, access_log=log, recorders=recorders, proxies=options.proxies)
 
 
-def _sweep(resumables: Resumables) -> Coro[None]:
+def _sweep(resumables: Resumables, contents: Contents) -> Coro[None]:
     """Remove what nobody came back for, as long as the service runs."""
     while True:
         try:
             yield from resumables.sweep()
+            yield from contents.sweep()
         except OSError as error:
             _report(f"cannot remove uploads that have expired: {error}")
         yield from coro.sleep(min(SWEEP_TIME, resumables.keep))

@@ -14,6 +14,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import coro
+from apps.upload.contents import Contents
 from apps.upload.opening import in_one_line, open_stores
 from apps.upload.storage import FILES, RUNS, make_directories
 from apps.upload.store import Metadata, Upload
@@ -45,6 +46,11 @@ def fsck(options: Namespace) -> Coro[None]:
             print(f"{path} belongs to no upload")
             if options.mend:
                 yield from coro.on_disk(_put_aside, options.dir, path)
+        contents = Contents(options.dir, sharing=False)
+        for path in (yield from coro.on_disk(list, contents.unused())):
+            print(f"{path} is kept to be shared, but no upload has that content")
+        if options.mend:
+            yield from contents.sweep()
     found = f"{len(known)} uploads: {lost} lost, {damaged} damaged, {len(strays)} files without a row"
     if damaged or ((lost or strays) and not options.mend):
         raise CommandError(found if options.mend else f"{found}; --mend removes the rows, and puts the files aside")

@@ -35,6 +35,7 @@ from urllib.parse import urlsplit
 import coro
 from apps.upload.accounts import Accounts
 from apps.upload.arrivals import Arrivals
+from apps.upload.contents import Contents
 from apps.upload.digests import Expected
 from apps.upload.downloads import DownloadHandlers
 from apps.upload.logins import LoginHandlers
@@ -87,8 +88,8 @@ class UploadHandlers:
     """The app's requests, on given stores. `handle` is the handler for `coro.http.Server`."""
 
     def __init__(
-        self, sessions: Sessions, metadata: Metadata, storage: Storage, resumables: Resumables, policy: Policy,
-        types: AllowedTypes | None = None,
+        self, sessions: Sessions, metadata: Metadata, storage: Storage, contents: Contents, resumables: Resumables,
+        policy: Policy, types: AllowedTypes | None,
     ) -> None:  # fmt: skip
         self.sessions = sessions
         self.metadata = metadata
@@ -96,6 +97,7 @@ class UploadHandlers:
         self.types = types  # that may be stored; None: all
         self.metrics = Metrics()
         self.storage = storage
+        self.contents = contents
         self._reported: dict[str, float] = {}  # when it was last logged that a store is down
         self.router = router = Router()
         router.add("PUT", "/upload/{name}", self.put)
@@ -189,16 +191,25 @@ class UploadHandlers:
         """Write the rows of whole files. If that fails, remove the files; but never one that may have a row."""
         try:
             with coro.shield():  # a client that leaves now has sent all there is
+                if self.contents.sharing:
+                    yield from self._share(uploads)
                 yield from self.metadata.add_uploads(uploads)
         except (StoreDown, NoRoom) as error:
             if isinstance(error, OutcomeUnknown):
                 self.storage.undecided = True
             else:
                 yield from self.storage.discard(*(upload.path for upload in uploads))
+                yield from self.contents.release(uploads)
             raise
         except BaseException:
             self.storage.undecided = True
             raise
+
+    def _share(self, uploads: Sequence[Upload]) -> Coro[None]:
+        try:
+            yield from self.contents.share(uploads)
+        except OSError as error:  # which is no reason to refuse them
+            logger.warning("stored once more, though the same may be there already: %s", error)
 
     # --- What is stored ----------------------------------------------------------------
 
@@ -220,6 +231,7 @@ class UploadHandlers:
             self.storage.undecided = True
             raise
         yield from self.storage.discard(upload.path, note)
+        yield from self.contents.release([upload])
         return Response(204)
 
     def upload(self, request: Request) -> Coro[Upload]:
