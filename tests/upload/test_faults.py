@@ -21,6 +21,7 @@ from tests.upload.harness import (
     PATIENCE,
     App,
     BackEnd,
+    Exchange,
     ServersBackEnd,
     SQLiteBackEnd,
     app_command,
@@ -31,6 +32,7 @@ from tests.upload.harness import (
 from tests.upload.proxy import Proxy
 
 CONTENT = bytes(range(256)) * 64
+SIX_MB = 6_000_000
 
 
 def assert_rows_and_files_agree(app: App) -> None:
@@ -181,8 +183,8 @@ def test_a_deletion_of_which_nobody_can_tell_is_completed_or_undone_by_the_next_
 
 @pytest.fixture
 def small_disk(directory: Path) -> list[str]:
-    """The start of a command whose process finds a disk of 8 MB at `directory`, alone in its view of the system."""
-    mount = f"mount -t tmpfs -o size=8m tmpfs {directory}"
+    """The start of a command whose process finds a disk of 10 MB at `directory`, alone in its view of the system."""
+    mount = f"mount -t tmpfs -o size=10m tmpfs {directory}"
     view = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
     prefix = [*view, "sh", "-c", f'{mount} && exec "$@"', "sh"]
     tried = subprocess.run([*prefix, "true"], capture_output=True, text=True)
@@ -213,11 +215,54 @@ def test_on_a_full_disk_507_nothing_is_left_and_room_can_be_made(
     assert app.put("second", bytes(6_000_000), session).status == 201
 
 
+def _begin_put(app: App, session: str) -> Exchange:
+    return app.begin_put(session, SIX_MB, b"", "Expect: 100-continue")
+
+
+def _begin_form(app: App, session: str) -> Exchange:
+    fields = f"Cookie: session={session}\r\nContent-Type: multipart/form-data; boundary=limit"
+    return _begin(app, f"POST /upload HTTP/1.1\r\n{fields}\r\nContent-Length: {SIX_MB}\r\nExpect: 100-continue")
+
+
+def _begin_tus(app: App, session: str) -> Exchange:
+    """Already the creation of what can never be whole is refused."""
+    fields = f"Cookie: session={session}\r\nTus-Resumable: 1.0.0"
+    return _begin(app, f"POST /files/ HTTP/1.1\r\n{fields}\r\nContent-Length: 0\r\nUpload-Length: {SIX_MB}")
+
+
+def _begin(app: App, head: str) -> Exchange:
+    exchange = Exchange(app.address)
+    exchange.send(f"{head}\r\nHost: test\r\n\r\n".encode())
+    return exchange
+
+
+def test_of_three_uploads_that_together_are_too_large_for_the_disk_the_first_is_taken(
+    start: Start, small_disk: list[str], redis_and_mariadb: ServersBackEnd
+) -> None:
+    app = start(redis_and_mariadb, prefix=small_disk)
+    session = app.log_in()
+    with _begin_put(app, session) as first:
+        assert first.socket.recv(1000).startswith(b"HTTP/1.1 100 ")
+        for begin in _begin_put, _begin_put, _begin_form, _begin_tus:
+            with begin(app, session) as other:
+                assert other.answer().status == 507  # of the body, no byte was sent or asked for
+        first.send(bytes(SIX_MB))
+        stored = first.answer()
+    assert stored.status == 201
+    assert app.files == {row["path"] for row in app.rows}
+    assert app.ask("DELETE", stored.json["url"], session=session).status == 204
+    with _begin_put(app, session) as broken_off:
+        assert broken_off.socket.recv(1000).startswith(b"HTTP/1.1 100 ")
+        broken_off.send(bytes(SIX_MB - 1))
+    eventually(lambda: not app.files)
+    assert app.put("again", bytes(SIX_MB), session).status == 201
+
+
 @pytest.mark.parametrize("command", [[], ["--workers", "2"], ["user", "add", "name"]])
 def test_a_start_on_a_full_disk_is_one_line_and_exit_code_1(
     directory: Path, small_disk: list[str], command: list[str]
 ) -> None:
-    filled = ["sh", "-c", f'head -c 9m /dev/zero 2>/dev/null >{directory}/rest; exec "$@"', "sh"]
+    filled = ["sh", "-c", f'head -c 11m /dev/zero 2>/dev/null >{directory}/rest; exec "$@"', "sh"]
     done = subprocess.run(
         [*small_disk, *filled, *app_command("--dir", str(directory), *command)],
         env=environment(), input="password", capture_output=True, text=True, timeout=PATIENCE,
