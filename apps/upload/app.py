@@ -21,6 +21,7 @@ from apps.upload.opening import in_one_line, open_stores
 from apps.upload.policy import Policy
 from apps.upload.reconcile import reconcile
 from apps.upload.resumable import Resumables
+from apps.upload.shared import Shared
 from apps.upload.sniffing import AllowedTypes
 from apps.upload.storage import Storage, make_directories
 from apps.upload.store import Metadata, Sessions, StoreDown
@@ -102,7 +103,10 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
             )  # fmt: skip
             contents = Contents(options.dir, sharing=options.dedupe)
             resumables = Resumables(storage, options.expire)
-            policy = Policy(metadata, storage, quota=options.quota, parallel=options.parallel)
+            shared = Shared(str(options.dir))
+            policy = Policy(
+                metadata, shared, max_size=options.max_size, quota=options.quota, parallel=options.parallel
+            )
         with _access_log(options.access_log) as write:
             handlers = UploadHandlers(
                 sessions, metadata, storage, contents, resumables, policy, options.allow_types
@@ -119,6 +123,7 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
                 try:
                     yield from server.serve(listener)
                 finally:
+                    shared.close()
                     storage.close()
 
 

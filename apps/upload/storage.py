@@ -13,7 +13,6 @@ wait, the descriptor of its file. A fast one borrows a large buffer: few system 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -27,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 import coro
+from apps.upload.shared import Room
 from coro import Coro, CoroError
 
 RUNS, FILES, PART, DELETED = "runs", "files", ".part", ".deleted"
@@ -68,27 +68,6 @@ class Hash(Protocol):
     def copy(self) -> Self: ...
 
 
-class Room:
-    """Bytes of the disk that are kept free for an upload, until it has written or released them."""
-
-    __slots__ = ("_left", "_storage")
-
-    def __init__(self, storage: Storage, size: int) -> None:
-        self._storage = storage
-        self._left = size
-        storage.reserved += size
-
-    def use(self, count: int) -> None:
-        """So many of them have been written."""
-        count = min(count, self._left)
-        self._left -= count
-        self._storage.reserved -= count
-
-    def release(self) -> None:
-        """The rest is not needed."""
-        self.use(self._left)
-
-
 class StoredFile(NamedTuple):
     """A whole file, as durable as was asked for."""
 
@@ -118,7 +97,6 @@ class Storage:
         self.run = f"{self._milliseconds:012x}{self._random}"
         self._lock = _create_locked(root / RUNS / self.run, database)
         self._directories: list[str] = []
-        self.reserved = 0  # bytes that uploads under way are going to write
         self._room = 0  # for so many files more in the last directory
         self._open: OrderedDict[_Part, None] = OrderedDict()  # parts that wait, with their file open; oldest first
         self._open_limit = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
@@ -133,18 +111,6 @@ class Storage:
         if not self.undecided:
             os.unlink(self.root / RUNS / self.run)
         os.close(self._lock)
-
-    def reserve(self, size: int) -> Room | None:
-        """Keep so many bytes of the disk free; None for so few that looking costs more than it saves. Blocks briefly.
-
-        OSError (ENOSPC) when there is less, without what other uploads of this process are going to write.
-        """
-        if size <= PIECE_SIZE:
-            return None
-        disk = os.statvfs(self.directory)
-        if disk.f_bavail * disk.f_frsize - self.reserved < size:
-            raise OSError(errno.ENOSPC, f"no room left for an upload of {size} bytes", self.directory)
-        return Room(self, size)
 
     def store(
         self, body: Body, limit: int | None = None, room: Room | None = None, hashes: Sequence[Hash] = ()

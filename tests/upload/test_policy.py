@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from base64 import b64encode
 from collections.abc import Callable
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from apps.upload.storage import PIECE_SIZE, Storage
 from tests.upload.conftest import Start
 from tests.upload.harness import Answer, App, BackEnd, SQLiteBackEnd, eventually, form
 
@@ -117,23 +114,6 @@ def test_more_than_the_disk_has_is_refused_before_it_is_sent(app: App) -> None:
     assert _refused_before_its_body(app, session, 1 << 60) == 507
     told = {"Tus_Resumable": "1.0.0", "Upload_Length": str(1 << 59)}
     assert app.ask("POST", "/files/", b"", session=session, **told).status == 507
-
-
-def test_room_is_kept_until_it_is_used_or_released(tmp_path: Path) -> None:
-    storage = Storage(tmp_path, "test")
-    disk = os.statvfs(tmp_path)
-    most = disk.f_bavail * disk.f_frsize
-    room = storage.reserve(most * 3 // 4)
-    assert room is not None
-    with pytest.raises(OSError, match="no room left for an upload of"):
-        storage.reserve(most // 2)
-    room.use(most // 2)
-    assert storage.reserved == most * 3 // 4 - most // 2
-    room.use(most)
-    room.release()
-    assert storage.reserved == 0
-    assert storage.reserve(PIECE_SIZE) is None
-    storage.close()
 
 
 # --- Digests (RFC 9530) ----------------------------------------------------------------------------------
