@@ -21,7 +21,10 @@ def test_row_is_written_although_the_client_leaves_meanwhile() -> Coro[None]:
         yield from go.wait()
         written.extend(uploads)
 
-    handlers = SimpleNamespace(metadata=SimpleNamespace(add_uploads=add_uploads), storage=SimpleNamespace())
+    handlers = SimpleNamespace(
+        metadata=SimpleNamespace(add_uploads=add_uploads), storage=SimpleNamespace(),
+        contents=SimpleNamespace(sharing=False),
+    )  # fmt: skip
     upload = Upload("id", 1, "name", "path", 3, None)
 
     def body(group: TaskGroup) -> Coro[None]:
