@@ -49,7 +49,7 @@ def _settle(root: Path, run: str, metadata: Metadata, report: Callable[[str], No
         if (yield from metadata.find_upload(upload_id)) is None:
             yield from coro.on_disk(_remove, root / os.readlink(root / note))
         os.unlink(root / note)
-    began = after = run[:12]  # ids of the run's uploads begin with a time that is not before its own
+    after = run[:12]  # ids of the run's uploads begin with a time that is not before its own
     while rows := (yield from metadata.scan_uploads(after, PAGE)):
         after = rows[-1].id
         for row in rows:
@@ -62,9 +62,9 @@ def _settle(root: Path, run: str, metadata: Metadata, report: Callable[[str], No
                 yield from metadata.delete_upload(row.id)
                 if size is not None:
                     parts.append(row.path)
-    for path in [path for path in sizes if os.path.basename(path) < began]:  # resumable uploads of an earlier run
-        upload = yield from metadata.find_upload(os.path.basename(path))
-        if upload is not None and upload.path == path:
+    for path in tuple(sizes):
+        upload = yield from metadata.bar_upload(os.path.basename(path), path)
+        if upload is not None and upload.path == path:  # begun in an earlier run, or its INSERT arrived just now
             del sizes[path]
     for path in (*parts, *sizes):
         yield from coro.on_disk(_remove, root / path)

@@ -4,7 +4,9 @@ Both clients reconnect by themselves, so a server that was away is used again as
 every call fails at once, or after `PATIENCE` when it hangs.
 
 A row whose INSERT got no answer may be there or not. Writing it a second time settles that, because its id is the
-primary key: either it is written now, or the server says that it is there.
+primary key: either it is written now, or the server says that it is there. The INSERT of a process that has crashed may
+even arrive later than we look for its row. So before the file is removed, the id gets a row of `NOBODY`, at which that
+INSERT fails.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ T = TypeVar("T")
 
 PATIENCE = 5.0  # seconds that a store may take to answer
 POOL_SIZE = 16
+NOBODY = 0  # has the rows of uploads that are not to be made any more; ids of users begin with 1
+BARRED_TIME = 24 * 3600  # seconds for which such a row is kept
 
 # What brings a database of each version to the next one. A step that broke off is done again: it must not mind.
 MIGRATIONS = (
@@ -92,6 +96,17 @@ ACCOUNTS = f"""
     FROM users LEFT JOIN uploads ON user_id = users.id GROUP BY users.id ORDER BY users.name
 """
 INVITED = "SELECT user_id FROM invitations WHERE digest = ? AND expires > UTC_TIMESTAMP() "
+BAR_UPLOAD = f"""
+    INSERT INTO uploads(id, user_id, name, path, size, created_at) VALUES (?, {NOBODY}, '', ?, 0, UTC_TIMESTAMP(6))
+    ON DUPLICATE KEY UPDATE path = IF(user_id = {NOBODY}, VALUES(path), path)
+"""
+REPLACE_BARRED = f"""
+    UPDATE uploads SET user_id = ?, name = ?, path = ?, size = ?, sha256 = ?, created_at = UTC_TIMESTAMP(6)
+    WHERE id = ? AND user_id = {NOBODY} AND path <> ?
+"""
+FORGET_BARRED = f"""
+    DELETE FROM uploads WHERE user_id = {NOBODY} AND created_at < UTC_TIMESTAMP() - INTERVAL {BARRED_TIME} SECOND
+"""
 USERS = "SELECT id, name, password FROM users "
 
 
@@ -175,7 +190,8 @@ class MySQLMetadata:
     def prepare(self) -> Coro[None]:
         try:
             yield from self._ask(self._pool.transaction(_migrate))
-            for statement in (UPLOADS + "LIMIT 0", USERS + "LIMIT 0"):  # other tables of these names: not ours
+            # The first two fail where tables of these names are others than ours.
+            for statement in UPLOADS + "LIMIT 0", USERS + "LIMIT 0", FORGET_BARRED:
                 yield from self._ask(self._pool.execute(statement))
         except Error as error:
             raise StoreDown("MySQL", error) from error
@@ -265,13 +281,27 @@ class MySQLMetadata:
         except OperationalError as error:
             if not error.outcome_unknown:
                 raise StoreDown("MySQL", error) from error
+        except IntegrityError:
+            pass
         try:
             with coro.timeout(PATIENCE):
-                yield from self._pool.execute(sql, *values)
-        except IntegrityError:
-            return  # the first INSERT was carried out
+                try:
+                    yield from self._pool.execute(sql, *values)
+                except IntegrityError:  # the first was carried out; or one of them is barred, or was written before
+                    for upload in uploads:
+                        yield from self._insert_again(upload)
         except (Error, OSError) as error:
             raise OutcomeUnknown("MySQL", error) from error
+
+    def _insert_again(self, upload: Upload) -> Coro[None]:
+        """Write a row that may be there already, or barred."""
+        id, user_id, name, path, size, sha256, _ = upload
+        try:
+            yield from self._pool.execute(_insert_of(1), *upload[:6])
+        except IntegrityError:
+            yield from self._pool.execute(REPLACE_BARRED, user_id, name, path, size, sha256, id, path)
+            if (yield from self.find_upload(id)) is None:
+                raise
 
     def get_upload(self, user_id: int, upload_id: str) -> Coro[Upload | None]:
         query = self._pool.fetch_one(UPLOADS + "WHERE id = ? AND user_id = ?", upload_id, user_id)
@@ -279,8 +309,13 @@ class MySQLMetadata:
         return Upload(*row) if row else None
 
     def find_upload(self, upload_id: str) -> Coro[Upload | None]:
-        row = yield from self._ask(self._pool.fetch_one(UPLOADS + "WHERE id = ?", upload_id))
+        query = self._pool.fetch_one(UPLOADS + "WHERE id = ? AND user_id <> ?", upload_id, NOBODY)
+        row = yield from self._ask(query)
         return Upload(*row) if row else None
+
+    def bar_upload(self, upload_id: str, path: str) -> Coro[Upload | None]:
+        yield from self._ask(self._pool.execute(BAR_UPLOAD, upload_id, path))
+        return (yield from self.find_upload(upload_id))
 
     def list_uploads(self, user_id: int) -> Coro[list[Upload]]:
         sql = UPLOADS + "WHERE user_id = ? ORDER BY created_at DESC, id DESC"
@@ -292,8 +327,8 @@ class MySQLMetadata:
         return int((yield from self._ask(self._pool.fetch_value(sql, user_id))))
 
     def scan_uploads(self, after: str, limit: int) -> Coro[list[Upload]]:
-        sql = UPLOADS + "WHERE id > ? ORDER BY id LIMIT ?"
-        rows = yield from self._ask(self._pool.fetch_all(sql, after, limit))
+        sql = UPLOADS + "WHERE id > ? AND user_id <> ? ORDER BY id LIMIT ?"
+        rows = yield from self._ask(self._pool.fetch_all(sql, after, NOBODY, limit))
         return [Upload(*row) for row in rows]
 
     def delete_upload(self, upload_id: str) -> Coro[None]:

@@ -213,6 +213,9 @@ class SqliteStore:
         rows = yield from self._read(UPLOADS + "WHERE id = ?", upload_id)
         return Upload(*rows[0]) if rows else None
 
+    def bar_upload(self, upload_id: str, path: str) -> Coro[Upload | None]:
+        return self.find_upload(upload_id)  # what a process has not committed ends with it
+
     def list_uploads(self, user_id: int) -> Coro[list[Upload]]:
         rows = yield from self._read(UPLOADS + "WHERE user_id = ? ORDER BY created_at DESC, id DESC", user_id)
         return [Upload(*row) for row in rows]

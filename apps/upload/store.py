@@ -176,6 +176,12 @@ class Metadata(Protocol):
         """The upload, whosever it is."""
         ...
 
+    def bar_upload(self, upload_id: str, path: str) -> Coro[Upload | None]:
+        """See that no INSERT which a crashed process left under way makes this upload, with its file at `path`, after
+        all; the upload, if one was made already. Another process may still make it, with another file.
+        """
+        ...
+
     def list_uploads(self, user_id: int) -> Coro[list[Upload]]:
         """The user's uploads, newest first."""
         ...

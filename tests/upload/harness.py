@@ -229,7 +229,7 @@ class App:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        found = self.back_end.ask(self, f"SELECT {', '.join(COLUMNS)} FROM uploads")
+        found = self.back_end.ask(self, f"SELECT {', '.join(COLUMNS)} FROM uploads WHERE user_id > 0")
         return [dict(zip(COLUMNS, row, strict=True)) for row in found]
 
     @property

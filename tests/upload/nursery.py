@@ -78,7 +78,7 @@ class Child:
 
     def __init__(self, pid: int, stdout: TextIO, status: socket.socket) -> None:
         self.pid = pid
-        self.stdout: TextIO | None = stdout
+        self.stdout = stdout
         self._status = status
         self._code: int | None = None
 
@@ -112,6 +112,13 @@ class MortalApp(App):
 
     def launch(self) -> Process:
         return self.nursery.fork(self.command[3:], self.log)  # without `python -m coro`
+
+    def fsck(self) -> int:
+        """Compare disk and table, digests too; the exit code. The app must have ended."""
+        child = self.nursery.fork([*self.command[3:], "fsck", "--digests"], self.log)
+        code = child.wait()
+        child.stdout.close()
+        return code
 
 
 def _serve(orders: socket.socket) -> None:

@@ -17,6 +17,11 @@ class Proxy:
         self._cut_before: bytes | None = None
         self._cut_after: bytes | None = None
         self.cuts = 0
+        self._hold: bytes | None = None
+        self._hold_answer: bytes | None = None
+        self.held = threading.Event()  # what was to be held
+        self.answered = threading.Event()  # by the server, after `release`
+        self._released = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -28,6 +33,33 @@ class Proxy:
     def cut_after(self, mark: bytes, *, refuse: bool = False) -> None:
         """Forward what holds `mark`, wait until the server has answered, cut instead of forwarding the answer."""
         self._cut_after, self._refuse_then = mark, refuse
+
+    def hold(self, mark: bytes) -> None:
+        """Hold what has `mark` until `release`: it is forwarded then, even if its sender is gone."""
+        self._hold = mark
+
+    def hold_answer(self, mark: bytes) -> None:
+        """Forward what has `mark`, and hold the answer until `release`."""
+        self._hold_answer = mark
+
+    def release(self) -> None:
+        self._released.set()
+
+    def wait_for_release(self) -> None:
+        self.held.set()
+        self._released.wait()
+
+    def holds(self, data: bytes) -> bool:
+        if self._hold is None or self._hold not in data:
+            return False
+        self._hold = None
+        return True
+
+    def holds_answer(self, data: bytes) -> bool:
+        if self._hold_answer is None or self._hold_answer not in data:
+            return False
+        self._hold_answer = None
+        return True
 
     def __enter__(self) -> Self:
         return self
@@ -70,6 +102,8 @@ class Proxy:
 class _Connection:
     def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
         self.proxy, self.client, self.server = proxy, client, server
+        self.was_held = False
+        self.hold_answer = False
         self.swallow = False  # the next answer is not forwarded, and is the last
 
     def forward_requests(self) -> None:
@@ -78,7 +112,13 @@ class _Connection:
                 if self.proxy.before(data):
                     break
                 self.swallow = self.proxy.after(data)
+                self.hold_answer = self.proxy.holds_answer(data)
+                if self.proxy.holds(data):
+                    self.was_held = True
+                    self.proxy.wait_for_release()
                 self.server.sendall(data)
+                if self.was_held:
+                    self.proxy.answered.wait()  # before the end of the client ends the connection to the server
         self.close()
 
     def forward_answers(self) -> None:
@@ -87,6 +127,10 @@ class _Connection:
                 if self.swallow:
                     self.proxy.note_cut()
                     break
+                if self.was_held:
+                    self.proxy.answered.set()
+                if self.hold_answer:
+                    self.proxy.wait_for_release()
                 self.client.sendall(data)
         self.close()
 

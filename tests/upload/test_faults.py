@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import MariaDBServer, RedisServer, SQLServer
+from tests.services import MariaDBServer, RedisServer
 from tests.upload.conftest import Start
 from tests.upload.harness import (
     PATIENCE,
@@ -29,7 +29,6 @@ from tests.upload.harness import (
     eventually,
     form,
 )
-from tests.upload.proxy import Proxy
 
 CONTENT = bytes(range(256)) * 64
 SIX_MB = 6_000_000
@@ -100,82 +99,6 @@ def test_a_store_that_is_down_is_reported_once_not_for_each_request(
     reports = [line for line in app.errors.splitlines() if "Redis" in line]
     assert len(reports) == 1
     assert str(redis.port) in reports[0]
-
-
-# --- Replies that are lost --------------------------------------------------------------------
-
-
-@pytest.fixture
-def proxy(sql_server: SQLServer) -> Proxy:
-    return Proxy(sql_server.port)
-
-
-@pytest.fixture
-def behind_proxy(redis_server: RedisServer, sql_server: SQLServer, sql_database: str, proxy: Proxy) -> ServersBackEnd:
-    """Rows in a server behind the proxy, which can read what passes through it."""
-    database = sql_database.rpartition("/")[2]
-    url = f"mysql://root@127.0.0.1:{proxy.port}/{database}?tls=disabled&allow-public-key-retrieval=true"
-    return ServersBackEnd(redis_server, sql_server, database, url)
-
-
-def test_the_answer_to_the_insert_is_lost_the_upload_is_accepted_once(
-    start: Start, behind_proxy: ServersBackEnd, proxy: Proxy
-) -> None:
-    app = start(behind_proxy)
-    session = app.log_in()
-    proxy.cut_after(b"files/")
-    answer = app.put("a", CONTENT, session)
-    assert proxy.cuts == 1
-    assert answer.status == 201
-    assert [row["id"] for row in app.rows] == [answer.json["id"]]
-    assert_rows_and_files_agree(app)
-
-
-def test_the_insert_is_lost_it_is_written_again(start: Start, behind_proxy: ServersBackEnd, proxy: Proxy) -> None:
-    app = start(behind_proxy)
-    session = app.log_in()
-    proxy.cut_before(b"files/")
-    answer = app.put("a", CONTENT, session)
-    assert proxy.cuts == 1
-    assert answer.status == 201
-    assert [row["id"] for row in app.rows] == [answer.json["id"]]
-
-
-@pytest.mark.parametrize("arrives", [True, False])
-def test_when_nobody_can_tell_the_file_stays_until_the_next_start_decides(
-    start: Start, behind_proxy: ServersBackEnd, proxy: Proxy, arrives: bool
-) -> None:
-    app = start(behind_proxy)
-    session = app.log_in()
-    (proxy.cut_after if arrives else proxy.cut_before)(b"files/", refuse=True)
-    assert app.put("a", CONTENT, session).status == 503
-    assert len(app.files) == 1
-    assert len(app.rows) == int(arrives)
-    assert app.stop() == 0
-    proxy.refuse = False
-    app.start()
-    assert len(app.files) == int(arrives)
-    assert_rows_and_files_agree(app)
-
-
-@pytest.mark.parametrize("arrives", [True, False])
-def test_a_deletion_of_which_nobody_can_tell_is_completed_or_undone_by_the_next_start(
-    start: Start, behind_proxy: ServersBackEnd, proxy: Proxy, arrives: bool
-) -> None:
-    app = start(behind_proxy)
-    session = app.log_in()
-    upload = app.put("a", CONTENT, session).json
-    assert app.stop() == 0  # the run that stored it has ended in order: nobody looks through its files any more
-    app.start()
-    proxy.cut_before(b"DELETE FROM uploads")
-    assert app.ask("DELETE", upload["url"], session=session).status == 503
-    assert proxy.cuts == 1
-    if arrives:
-        behind_proxy.sql.sql("DELETE FROM uploads", database=behind_proxy.database)
-    assert app.stop() == 0
-    app.start()
-    assert len(app.files) == int(not arrives)
-    assert_rows_and_files_agree(app)
 
 
 # --- Disks that are full -----------------------------------------------------------------------
