@@ -59,6 +59,9 @@ def add_options(parser: ArgumentParser) -> None:
         "--dedupe", action="store_true", help="store the same content once for each user, under several names"
     )
     parser.add_argument(
+        "--resumable-draft", action="store_true", help="resumable uploads by the IETF's draft too, besides tus"
+    )
+    parser.add_argument(
         "--access-log", default="-", metavar="FILE", help="- for standard output (default), off for none"
     )
     parser.add_argument(
@@ -109,8 +112,9 @@ def serve(options: Namespace, listener: coro.Listener) -> Coro[None]:
             )
         with _access_log(options.access_log) as write:
             handlers = UploadHandlers(
-                sessions, metadata, storage, contents, resumables, policy, options.allow_types
-            )
+                sessions, metadata, storage, contents, resumables, policy, options.allow_types,
+                draft=options.resumable_draft,
+            )  # fmt: skip
             server = _server(options, handlers, write)
             with coro.open_signals(signal.SIGTERM) as signals:
 

@@ -1,7 +1,7 @@
 """What comes in several requests: what the protocols for resumable uploads have in common.
 
 A request takes the upload over, appends its content, checks it if it told a digest, and gives an upload that is whole
-its row. What the requests look like is told by the protocols: tus.py.
+its row. What the requests look like is told by the protocols: tus.py, draft.py.
 """
 
 from __future__ import annotations
@@ -39,16 +39,18 @@ class Check(Protocol):
 class Arrivals:
     """The resumable uploads of one app; its other handlers are asked who is logged in, and write the rows."""
 
-    def __init__(self, app: UploadHandlers, resumables: Resumables) -> None:
+    def __init__(self, app: UploadHandlers, resumables: Resumables, *, draft: bool = False) -> None:
+        """`draft`: those of the IETF's protocol."""
         self.app = app
         self.resumables = resumables
+        self.draft = draft
 
     def create(self, about: About) -> Coro[Resumable]:
         """A new upload, held. Suspends. `HTTPError` 413, 429, 507, 400 for a Repr-Digest that is none; OSError."""
         Expected({"repr-digest": about.digest}, "repr-digest")
         yield from self.check_size(about.user_id, about.length)
         yield from self.resumables.create(about)
-        return (yield from self.resumables.take(about.id, about.user_id))
+        return (yield from self.held(about.id, about.user_id))
 
     def taken(self, request: Request) -> Coro[Resumable]:
         """The upload that the path names, held. Suspends. `HTTPError` 401, 404, 423."""
@@ -58,7 +60,7 @@ class Arrivals:
     def held(self, upload_id: str, user_id: int) -> Coro[Resumable]:
         """The right to an upload. Suspends. `HTTPError` 404, 423."""
         try:
-            return (yield from self.resumables.take(upload_id, user_id))
+            return (yield from self.resumables.take(upload_id, user_id, self.draft))
         except NotThere as error:
             raise HTTPError(404, str(error)) from None
         except StillHeld as error:
@@ -69,10 +71,13 @@ class Arrivals:
         with (yield from self.app.policy.admit(user_id, length, length)):
             pass
 
-    def append(self, request: Request, upload: Resumable, *checks: Check) -> Coro[None]:
-        """Receive a piece, and finish the upload if that makes it whole. Suspends.
+    def append(
+        self, request: Request, upload: Resumable, *checks: Check, body: Body | None = None, last: bool = False
+    ) -> Coro[None]:
+        """Receive a piece, through `body` if it is given, and finish the upload if that makes it whole. Suspends.
 
-        Of a piece that breaks off, what came counts, unless it had to be checked.
+        `last`: there will be no other, says the client. Of a piece that breaks off, what came counts, unless it had
+        to be checked.
         """
         limit, announced = upload.about.length, request.content_length
         if limit is not None and announced is not None and upload.size + announced > limit:
@@ -80,8 +85,12 @@ class Arrivals:
         with (yield from self.app.policy.admit(upload.about.user_id, limit, announced)) as admission:
             upload.limit = admission.limit if limit is None else limit
             upload.room = admission.room
-            body = yield from self._typed(request.body, upload)
+            body = yield from self._typed(body or request.body, upload)
             yield from self._receive(body, upload, [check for check in checks if check.hashes])
+            if last:
+                if limit not in (None, upload.size):
+                    raise HTTPError(400, f"the upload was to have {limit} bytes, and has {upload.size}")
+                yield from upload.change(complete=True, length=upload.size)
             if upload.whole:
                 yield from self.finish(upload)
 
@@ -154,3 +163,9 @@ class Arrivals:
         except HTTPError:
             yield from upload.remove()
             raise
+
+
+def url_of(request: Request, path: str) -> str:
+    """The whole URL of something here, because not all clients can resolve a path."""
+    scheme = request.headers.get("origin", "").partition("://")[0]  # of the page that sends it, which is ours
+    return f"{scheme or request.scheme}://{request.host}{path}"

@@ -7,7 +7,7 @@
 | `GET /uploads`        | 200, `{"uploads": [as above, with "sha256" and "created_at"; newest first]}`  |
 | `GET /uploads/ID`..   | the file; archives, links for others: see downloads.py                        |
 | `DELETE /uploads/ID`  | 204                                                                           |
-| `/files/`             | resumable uploads, see tus.py                                                 |
+| `/files/`             | resumable uploads, see tus.py; by the IETF's draft, see draft.py              |
 | `/login`, `/logout`.. | accounts, see logins.py                                                       |
 | `GET /health`         | 200 while the process serves                                                  |
 | `GET /stats`          | under `coro run --stats`: how many requests a second this process could do    |
@@ -38,6 +38,7 @@ from apps.upload.arrivals import Arrivals
 from apps.upload.contents import Contents
 from apps.upload.digests import Expected
 from apps.upload.downloads import DownloadHandlers
+from apps.upload.draft import DraftHandlers
 from apps.upload.logins import LoginHandlers
 from apps.upload.names import checked_name
 from apps.upload.policy import RETRY_SOON, Admission, Policy
@@ -89,7 +90,7 @@ class UploadHandlers:
 
     def __init__(
         self, sessions: Sessions, metadata: Metadata, storage: Storage, contents: Contents, resumables: Resumables,
-        policy: Policy, types: AllowedTypes | None,
+        policy: Policy, types: AllowedTypes | None, *, draft: bool,
     ) -> None:  # fmt: skip
         self.sessions = sessions
         self.metadata = metadata
@@ -100,7 +101,6 @@ class UploadHandlers:
         self.contents = contents
         self._reported: dict[str, float] = {}  # when it was last logged that a store is down
         self.router = router = Router()
-        router.add("PUT", "/upload/{name}", self.put)
         router.add("POST", "/upload", self.post)
         router.add("GET", "/uploads", self.list)
         router.add("DELETE", "/uploads/{id}", self.delete)
@@ -113,6 +113,10 @@ class UploadHandlers:
         self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata)).user
         DownloadHandlers(self)
         TusHandlers(self, Arrivals(self, resumables))
+        if draft:
+            DraftHandlers(self, Arrivals(self, resumables, draft=True))
+        else:
+            router.add("PUT", "/upload/{name}", self.put)
 
     def handle(self, request: Request) -> Coro[Answer]:
         """The answer to any request. Suspends. `HTTPError`."""

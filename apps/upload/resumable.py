@@ -64,6 +64,8 @@ class About:
     concat: str = ""  # "partial" if it is to be a part of another, "final;..." if it was made of such
     joined: str = ""  # of the first of several that are joined: the id of the whole, then those of all its parts
     checked: int | None = None  # up to where the data are right, while a piece with a checksum arrives
+    draft: bool = False  # it is of the IETF's protocol, in which the client says when all is there:
+    complete: bool = False  # it has said so
     digest: str = ""  # the Repr-Digest that the whole has to have
     finished: bool = False  # it has its row, and its data have gone to `DIR/files`
 
@@ -99,14 +101,16 @@ class Resumables:
             shutil.rmtree(directory)
             raise
 
-    def take(self, upload_id: str, user_id: int) -> Coro[Resumable]:
-        """The right to an upload, taken from whoever has it. Suspends. `NotThere`, `StillHeld`, OSError.
+    def take(self, upload_id: str, user_id: int, draft: bool = False) -> Coro[Resumable]:
+        """The right to an upload of one protocol or the other, taken from whoever has it. Suspends.
 
-        Release it, whatever happens.
+        `NotThere`, `StillHeld`, OSError. Release it, whatever happens.
         """
         if not ID.fullmatch(upload_id):
             raise NotThere("there is no such upload")
-        yield from coro.on_disk(self._about, upload_id, user_id)  # nobody takes from others what is not theirs
+        about = yield from coro.on_disk(self._about, upload_id, user_id)
+        if about.draft != draft:  # nobody takes from others what is not theirs
+            raise NotThere("there is no such upload")
         deadline = coro.now() + TAKE_OVER_TIME
         wanted = os.path.join(self.wanted, upload_id)
         asked = False
@@ -255,7 +259,7 @@ class Resumable(Part):
 
     @property
     def whole(self) -> bool:
-        return self.size == self.about.length
+        return self.size == self.about.length and (self.about.complete or not self.about.draft)
 
     @property
     def path(self) -> str:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import coro
-from apps.upload.arrivals import Arrivals
+from apps.upload.arrivals import Arrivals, url_of
 from apps.upload.digests import Expected
 from apps.upload.names import checked_name
 from apps.upload.resumable import About, Resumable
@@ -143,7 +143,7 @@ class TusHandlers:
                 yield from self.arrivals.finish(upload)
         finally:
             yield from upload.release()
-        return Response(201, headers=self._described(upload, ("Location", _url(request, about.id)), offset=with_data))
+        return Response(201, headers=self._described(upload, _location(request, about.id), offset=with_data))
 
     def _concatenate(self, request: Request, user_id: int, name: str, metadata: str, concat: str) -> Coro[Answer]:
         """One upload out of several that are whole."""
@@ -154,7 +154,7 @@ class TusHandlers:
         try:
             parts.append((yield from self.arrivals.held(ids[0], user_id)))
             if (made := (yield from self._made_of(parts[0], ids))) is not None:
-                return Response(201, headers=[RESUMABLE, ("Location", _url(request, made))])
+                return Response(201, headers=[RESUMABLE, _location(request, made)])
             for part_id in ids[1:]:
                 parts.append((yield from self.arrivals.held(part_id, user_id)))
             for part in parts:
@@ -180,7 +180,7 @@ class TusHandlers:
         finally:
             for part in parts:
                 yield from part.release()
-        return Response(201, headers=self._described(upload, ("Location", _url(request, about.id)), offset=False))
+        return Response(201, headers=self._described(upload, _location(request, about.id), offset=False))
 
     def _made_of(self, first: Resumable, ids: list[str]) -> Coro[str | None]:
         """What was made of these parts already: then it is the answer that was lost. Those that are left expire."""
@@ -253,10 +253,8 @@ class TusHandlers:
         return headers
 
 
-def _url(request: Request, upload_id: str) -> str:
-    """Whole, because not all clients can resolve a path."""
-    scheme = request.headers.get("origin", "").partition("://")[0]  # of the page that sends it, which is ours
-    return f"{scheme or request.scheme}://{request.host}/files/{upload_id}"
+def _location(request: Request, upload_id: str) -> tuple[str, str]:
+    return "Location", url_of(request, f"/files/{upload_id}")
 
 
 def _length(request: Request) -> int | None:
