@@ -28,6 +28,7 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 
 WANTS_READ = (BlockingIOError, ssl.SSLWantReadError)
 WANTS_WRITE = ssl.SSLWantWriteError
+WOULD_BLOCK = (*WANTS_READ, WANTS_WRITE)
 EAGER = 16  # operations in a row that need not wait
 PLENTY = 65536  # bytes
 
@@ -159,7 +160,7 @@ class Descriptor:
 class Socket(Descriptor):
     """A non-blocking socket. Takes over `sock`; `close` closes it."""
 
-    __slots__ = ("drained", "eager", "sock", "tls")
+    __slots__ = ("blocked", "drained", "eager", "sock", "tls")
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
@@ -168,38 +169,52 @@ class Socket(Descriptor):
         self.tls = False
         self.drained = False  # wait before the next read: the last one emptied the kernel's buffer, or it is time to
         self.eager = 0  # operations in a row that did not wait
+        self.blocked: Request = self.readable  # what to wait for, when a read would block
 
     def recv(self, limit: int) -> Coro[bytes]:
         """Up to `limit` bytes, as soon as there are any; b"" at the end of the stream. May suspend. OSError."""
-        return self._receive("recv", limit, limit)
+        if self.drained:
+            yield self.readable
+        while (data := self.recv_nowait(limit)) is None:
+            yield self.blocked
+        return data
 
     def recv_into(self, buffer: bytearray | memoryview) -> Coro[int]:
         """Fill (part of) `buffer`; the number of bytes, 0 at the end of the stream. May suspend. OSError."""
-        return self._receive("recv_into", buffer, len(buffer))
-
-    def _receive(self, operation: str, argument: object, limit: int) -> Coro[Any]:
         if self.drained:
             yield self.readable
-            self.eager = 0
         while True:
             try:
-                received = getattr(self.sock, operation)(argument)
-            except WANTS_READ:
-                request: Request = self.readable
-            except WANTS_WRITE:
-                request = self.writable
+                count = self.sock.recv_into(buffer)
+            except WOULD_BLOCK as error:
+                self._note_blocked(error)
             else:
-                count = received if isinstance(received, int) else len(received)
-                # After as much as this, more will have come by the time that it has been dealt with.
-                emptied = count < limit and count < PLENTY and not self.tls
-                self.drained = emptied or self._had_its_share()
-                return received
-            yield request
+                self._note_read(count, len(buffer))
+                return count
+            yield self.blocked
 
-    def _had_its_share(self) -> bool:
-        """Is the next read to wait, although more may be there? (Not while TLS holds bytes unseen by the selector.)"""
+    def recv_nowait(self, limit: int) -> bytes | None:
+        """Up to `limit` bytes, b"" at the end; None: yield `blocked`, then try again. Does not suspend. OSError."""
+        try:
+            data = self.sock.recv(limit)
+        except WOULD_BLOCK as error:
+            self._note_blocked(error)
+            return None
+        self._note_read(len(data), limit)
+        return data
+
+    def _note_blocked(self, error: OSError) -> None:
+        self.blocked = self.writable if isinstance(error, WANTS_WRITE) else self.readable
+
+    def _note_read(self, count: int, limit: int) -> None:
+        """Is the next read to wait, although more may be there?"""
+        # After as much as `PLENTY`, more will have come by the time that it has been dealt with.
+        emptied = count < limit and count < PLENTY and not self.tls
         self.eager += 1
-        return self.eager >= EAGER and not (self.tls and cast(ssl.SSLSocket, self.sock).pending())
+        # TLS may hold bytes that the selector does not see.
+        self.drained = emptied or (self.eager >= EAGER and not (self.tls and cast(ssl.SSLSocket, self.sock).pending()))
+        if self.drained:
+            self.eager = 0
 
     def send_all(self, data: Buffer) -> Coro[None]:
         """Hand all of `data` to the kernel. Suspends while its buffer is full (backpressure). OSError."""

@@ -258,6 +258,7 @@ class MemorySocket(Socket):
         self.sock = cast(socket.socket, end)
         self.tls = self.drained = False
         self.eager = 0
+        self.blocked = self.readable
         end.owner = self
 
     def watch(self, loop: Loop, events: int) -> None:

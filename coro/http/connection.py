@@ -69,7 +69,7 @@ class Connection:
     def __init__(self, server: Server, stream: Stream) -> None:
         self.server = server
         self.task: Task[None]  # that serves it
-        self.parser = RequestParser(server.limits, server.known)
+        self.parser = RequestParser(server.limits, server.plain)
         self.peer = "somebody"  # until it is asked for
         self.busy = False  # is a head arriving, or a request being answered?
         self.request: Request | None = None  # the one being answered
@@ -139,67 +139,66 @@ class Connection:
     # --- Requests ---------------------------------------------------------------
 
     def _serve(self) -> Coro[None]:
+        """Read heads and answer them, in one frame: a generator for each request would cost more than its parsing."""
         parser, server, socket = self.parser, self.server, self.socket
-        limits = server.limits
         while True:
-            head = parser.next_head()
-            while head is None:
-                if parser.refusal is not None:
-                    self.busy = True
-                    yield from self._refuse(parser.refusal.status, parser.refusal.reason)
-                    return
-                if parser.mid_head and not self.busy:
-                    self.busy = True
-                    self.deadline = server.now + limits.head_time
-                data = yield from socket.recv(READ_SIZE)
-                if not data:
-                    return
-                head = parser.next_head(data)
-                del data  # lest it is kept for as long as the handler waits
-            self.busy = True
-            self.deadline = math.inf
-            yield from self._answer_request(head)
-            self.request = self._answer = None
-            del head
-            if not self._reuse:
-                break
-            if server.stopping:
+            if socket.drained:
+                yield socket.readable
+            while (data := socket.recv_nowait(READ_SIZE)) is None:
+                yield socket.blocked
+            if not data:
                 return
-            self.busy = False
-            self.deadline = server.now + limits.idle_time
-            if parser.pipelined:
-                yield from checkpoint()  # who pipelines gets one answer a turn, like everybody else
-        yield from self._linger()
+            head = parser.next_head(data)
+            del data  # lest it is kept for as long as the handler waits
+            while head is not None:
+                self._begin(head)
+                assert self.request is not None
+                try:
+                    yield from (yield from server.handler(self.request)).send(self)
+                    if self._unsent or self._chunked:
+                        yield from self._end_body()
+                except Exception as error:
+                    yield from self._fail(self.request, error)
+                finally:
+                    if server.recorders:
+                        self._record(self.request)
+                if self._reuse and not head.complete:
+                    yield from self._drain(self.request.body)
+                del head
+                self.request = self._answer = self._started = None
+                if not self._reuse:
+                    yield from self._linger()
+                    return
+                if server.stopping:
+                    return
+                self.busy = False
+                self.deadline = server.now + server.limits.idle_time
+                head = parser.next_head()
+                if head is not None:
+                    yield from checkpoint()  # who pipelines gets one answer a turn, like everybody else
+            if parser.refusal is not None:
+                yield from self._refuse(parser.refusal.status, parser.refusal.reason)
+                return
+            if parser.mid_head and not self.busy:
+                self.busy = True
+                self.deadline = server.now + server.limits.head_time
 
-    def _answer_request(self, head: Head) -> Coro[None]:
-        request = self.request = Request(head, self)
-        self._sent, self._chunked, self._unsent = 0, False, 0
-        recorders = self.server.recorders
-        if recorders:
-            self._started = self.task.loop.time()
+    def _begin(self, head: Head) -> None:
+        """The request is complete, but for its body: from here on it is being answered."""
         if not self.socket.events & EVENT_READ:  # as it is from the first wait on
             self.socket.watch(self.task.loop, self.socket.events | EVENT_READ)
-        try:
-            try:
-                answer = yield from self.server.handler(request)
-                yield from answer.send(self)
-                if self._unsent:
-                    raise ValueError(f"the answer is {self._unsent} bytes shorter than it told")
-                if self._chunked:
-                    yield from self._send(b"0\r\n\r\n")
-            except ClientDisconnected:
-                raise
-            except Exception as error:
-                yield from self._fail(request, error)
-        except ClientDisconnected as error:
-            logger.debug("%s: %s", self.peer, error)
-            self._reuse = False
-        finally:
-            if recorders:
-                self._record(request)
-        self._started = None
-        if self._reuse and not head.complete:
-            yield from self._drain(request.body)
+        if self.server.recorders:
+            self._started = self.task.loop.time()
+        self.request = Request(head, self)
+        self.busy = True
+        self.deadline = math.inf
+        self._sent, self._chunked, self._unsent = 0, False, 0
+
+    def _end_body(self) -> Coro[None]:
+        """The answer has sent all that it wanted to."""
+        if self._unsent:
+            raise ValueError(f"the answer is {self._unsent} bytes shorter than it told")
+        yield from self._send(b"0\r\n\r\n")
 
     def on_unread(self) -> None:
         """Something has come while nobody reads: if it is the end, nobody waits for the answer any more.
@@ -227,6 +226,15 @@ class Connection:
 
     def _fail(self, request: Request, error: Exception) -> Coro[None]:
         """The handler, or sending its answer, raised: answer with the status that is due, or break off."""
+        try:
+            yield from self._answer_error(request, error)
+        except ClientDisconnected as gone:
+            logger.debug("%s: %s", self.peer, gone)
+            self._reuse = False
+
+    def _answer_error(self, request: Request, error: Exception) -> Coro[None]:
+        if isinstance(error, ClientDisconnected):
+            raise error
         if isinstance(error, HTTPError) and self._answer is None:
             try:
                 yield from self.server.error_page(request, error).send(self)
@@ -255,7 +263,7 @@ class Connection:
 
     def _refuse(self, status: int, reason: str) -> Coro[None]:
         """Answer what could not become a request, and close."""
-        self._reuse = False
+        self.busy, self._reuse = True, False
         response = Response.json({"error": reason}, status)
         data = encode_head(status, response.headers, len(response.body), False, "close") + response.body
         if self._started is None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from html import escape
-from http import HTTPStatus
 
-from coro.http.message import STATUSES, HTTPError, Request, Response
+from coro.http.message import PHRASES, HTTPError, Request, Response
 
 PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -24,9 +23,7 @@ def error_page(request: Request, error: HTTPError) -> Response:
     """The error's status and message: as HTML for who asks for pages (`Accept: text/html`), else as JSON."""
     if "text/html" not in request.headers.get("accept", "").lower():
         return Response.json({"error": str(error)}, error.status, [*error.headers, VARY])
-    title = str(error.status)
-    if error.status in STATUSES:
-        title += f" {HTTPStatus(error.status).phrase}"
+    title = f"{error.status} {PHRASES.get(error.status, '')}".rstrip()
     page = PAGE.format(title=escape(title), message=escape(str(error)))
     body = page.encode(errors="replace")  # what is no text came from the client
     return Response(error.status, body, [*error.headers, POLICY, VARY], "text/html; charset=utf-8")

@@ -8,10 +8,10 @@ from __future__ import annotations
 import functools
 import json
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from email.utils import formatdate
 from http import HTTPStatus
+from time import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, overload
 from urllib.parse import parse_qsl, unquote
@@ -305,30 +305,10 @@ class StreamResponse:
 
 Handler: TypeAlias = Callable[[Request], Coro[Answer]]
 
-STATUSES = frozenset(HTTPStatus)
+PHRASES = {status.value: status.phrase for status in HTTPStatus}
 BODILESS = frozenset({204, 304})  # and 1xx: RFC 9110, section 6.4.1
 FIELD_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110, section 5.6.2
 SERVERS_OWN = frozenset({"connection", "content-length", "date", "transfer-encoding"})
-
-
-_starts: dict[int, str] = {}  # by status: what an answer begins with, in this second
-_second = 0
-
-
-def _start(status: int) -> str:
-    """The status line and `Date`."""
-    global _second
-    second = int(time.time())
-    if second != _second:
-        _second = second
-        _starts.clear()
-    start = _starts.get(status)
-    if start is None:
-        if not 100 < status <= 599:
-            raise ValueError(f"{status} is not the status of an answer")
-        phrase = HTTPStatus(status).phrase if status in STATUSES else ""
-        start = _starts[status] = f"HTTP/1.1 {status} {phrase}\r\nDate: {formatdate(second, usegmt=True)}\r\n"
-    return start
 
 
 @functools.lru_cache
@@ -339,11 +319,7 @@ def _check_name(name: str) -> None:
         raise ValueError(f"header field {name!r} is set by the server itself")
 
 
-KNOWN_FIELDS = 256
-_known_fields: dict[HeaderList, str] = {}  # encoded before: many answers have the same
-
-
-def _fields(headers: HeaderList) -> str:
+def _encode_fields(headers: HeaderList) -> str:
     """The header fields, checked."""
     text = ""
     for name, value in headers:
@@ -351,10 +327,24 @@ def _fields(headers: HeaderList) -> str:
         if not value.isprintable():
             raise ValueError(f"header field {name!r}: {value!r} has characters that could end or split it")
         text += f"{name}: {value}\r\n"
+    return text
+
+
+KNOWN_STARTS = 256
+_starts: dict[tuple[int, HeaderList], str] = {}  # what answers began with in this second: many have the same
+_second = 0.0
+_date = ""
+
+
+def _start(status: int, headers: HeaderList) -> str:
+    """The status line, `Date` and the header fields."""
+    if not 100 < status <= 599:
+        raise ValueError(f"{status} is not the status of an answer")
+    text = f"HTTP/1.1 {status} {PHRASES.get(status, '')}\r\nDate: {_date}\r\n{_encode_fields(headers)}"
     if type(headers) is tuple and len(text) <= 1024 and "set-cookie:" not in text.lower():
-        if len(_known_fields) >= KNOWN_FIELDS:
-            _known_fields.clear()
-        _known_fields[headers] = text
+        if len(_starts) >= KNOWN_STARTS:
+            _starts.clear()
+        _starts[status, headers] = text
     return text
 
 
@@ -363,12 +353,15 @@ def encode_head(status: int, headers: HeaderList, length: int | None, chunked: b
 
     ValueError for a status that is none, a field that would end its line, and fields that are the server's own.
     """
-    known = _known_fields.get(headers) if type(headers) is tuple else None
-    text = _start(status) + (_fields(headers) if known is None else known)
+    global _second, _date
+    second = time() // 1
+    if second != _second:
+        _second, _date = second, formatdate(second, usegmt=True)
+        _starts.clear()
+    text = (_starts.get((status, headers)) if type(headers) is tuple else None) or _start(status, headers)
     if chunked:
         text += "Transfer-Encoding: chunked\r\n"
     elif length is not None and status not in BODILESS:
         text += f"Content-Length: {length}\r\n"
     text += f"Connection: {connection}\r\n\r\n" if connection else "\r\n"
     return text.encode("latin-1")
-

@@ -13,10 +13,13 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import httptools
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,58 +74,100 @@ HOST = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(:[0-9]*)?"
 ABSOLUTE = re.compile(r"https?://([^/?]+)", re.IGNORECASE)
 # llhttp takes several spaces for one, and RTSP/1.0 for HTTP/1.0; RFC 9112, section 3 has one space and one name.
 REQUEST_LINE = re.compile(rb"[A-Z-]+ [^ ]+ HTTP/[0-9]\.[0-9]\r\n")
-PLAIN_LINE = re.compile(r"(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
+# What most requests consist of, and what cannot be understood in two ways; all else is for llhttp.
+PLAIN_LINE = re.compile(rb"(GET|HEAD|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
+PLAIN_FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+): ([!-~]|[!-~][ -~]*[!-~])")
+FRAMING = {b"content-length", b"expect", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 HEAD_END = b"\r\n\r\n"
 HEAD_SLACK = 256  # bytes that a head may have besides its target and its fields
-KNOWN_SIZE = 1024  # bytes of a request line, or a block of fields, that is remembered
-KNOWN_PARTS = 256  # request lines, and blocks of fields, that are remembered
+KNOWN_SIZE = 1024  # bytes of a line, or a head, that is remembered
+KNOWN_NUMBER = 256  # lines, and heads, that are remembered
 
 
-class Known:
-    """Parts of heads that were read before, by their bytes. Connections of one server share it."""
+class NotPlain(Exception):
+    """A line that llhttp is to read."""
 
-    def __init__(self) -> None:
-        self.lines: dict[bytes, tuple[str, str]] = {}  # method and target, of HTTP/1.1 requests
-        self.fields: dict[bytes, dict[bytes, bytes]] = {}  # of bodiless requests on connections that persist
 
-    def add_line(self, line: bytes) -> tuple[str, str] | None:
-        """Method and target, if the line is that of a plain request."""
-        found = self.lines.get(line)
-        if found is not None:
-            return found
-        plain = PLAIN_LINE.fullmatch(str(line, "latin-1"))
-        if plain is None or len(line) > KNOWN_SIZE:
+class Known(dict[bytes, T]):
+    """What bytes mean that were read before. Others are read when they are asked for."""
+
+    def __init__(self, read: Callable[[bytes], T]) -> None:
+        self._read = read
+
+    def __missing__(self, data: bytes) -> T:
+        meaning = self._read(data)
+        if meaning is not None and len(data) <= KNOWN_SIZE:
+            if len(self) >= KNOWN_NUMBER:
+                self.clear()
+            self[data] = meaning
+        return meaning
+
+
+class PlainReader:
+    """Reads plain heads: of HTTP/1.1, without a body, each field once. Connections of one server share it.
+
+    A client mostly sends the same request over and over, or the same fields with most requests: lines that were read
+    before, to the byte, are not read again, nor are whole heads, of which nothing ever changes.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.heads = Known(self._read_head)
+        self.lines = Known(self._read_line)
+        self.fields = Known(self._read_field)
+
+    def _read_head(self, data: bytes) -> Head | None:
+        """The head that `data` is, if it is a plain one within the limits, and nothing else."""
+        if not data.endswith(HEAD_END):
             return None
-        if len(self.lines) >= KNOWN_PARTS:
-            self.lines.clear()
-        found = self.lines[line] = plain[1], plain[2]
-        return found
+        line, *lines = data[: -len(HEAD_END)].split(b"\r\n")
+        if len(lines) > self._limits.fields or len(data) - len(line) > self._limits.head:
+            return None
+        try:
+            method, target = self.lines[line]
+            fields = dict(map(self.fields.__getitem__, lines))
+        except NotPlain:
+            return None
+        if len(fields) < len(lines) or b"host" not in fields:
+            return None
+        head = Head(method, target, "1.1", fields, True)
+        head.complete = True
+        return head
 
-    def add_fields(self, block: bytes, fields: dict[bytes, bytes]) -> None:
-        """Remember what a whole block of fields means."""
-        if len(block) <= KNOWN_SIZE:
-            if len(self.fields) >= KNOWN_PARTS:
-                self.fields.clear()
-            self.fields[block] = fields
+    def _read_line(self, line: bytes) -> tuple[str, str]:
+        plain = PLAIN_LINE.fullmatch(line)
+        if plain is None or len(plain[2]) > self._limits.target:
+            raise NotPlain
+        return str(plain[1], "ascii"), str(plain[2], "ascii")
+
+    def _read_field(self, line: bytes) -> tuple[bytes, bytes]:
+        plain = PLAIN_FIELD.fullmatch(line)
+        if plain is None:
+            raise NotPlain
+        name, value = plain[1].lower(), plain[2]
+        if name in FRAMING or (name == b"connection" and value.lower() != b"keep-alive"):
+            raise NotPlain
+        if name == b"host" and not HOST.fullmatch(value):
+            raise NotPlain
+        return name, value
 
 
 class RequestParser:
     """One connection's requests. Nothing here raises: what is wrong ends up in `refusal`.
 
     Bytes are looked at up to the end of one message at a time, so that a client that pipelines costs no more memory
-    than the bytes it has sent. A client mostly sends the same fields with each request: what is found in `known`, to
-    the byte, is not read again.
+    than the bytes it has sent. A plain head that comes in one piece is read without llhttp.
     """
 
     __slots__ = (
-        "_chunk_count", "_current", "_field_count", "_fields", "_framing", "_head", "_head_size", "_host", "_known",
-        "_last", "_line", "_llhttp", "_rest", "_tail", "_target", "_unparsed", "limits", "refusal",
+        "_chunk_count", "_current", "_field_count", "_fields", "_framing", "_head", "_head_size", "_host", "_last",
+        "_line", "_llhttp", "_plain", "_rest", "_tail", "_target", "_unparsed", "limits", "refusal",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits, known: Known | None = None) -> None:
+    def __init__(self, limits: Limits, plain: PlainReader | None = None) -> None:
         self.limits = limits
         self.refusal: Refusal | None = None
-        self._known = known or Known()
+        self._plain = plain or PlainReader(limits)
         self._head: Head | None = None  # complete and not handed out yet
         self._rest = b""  # received, and not looked at
         self._last = False  # was the last head one after which the connection is to be closed?
@@ -143,11 +188,6 @@ class RequestParser:
         self._chunk_count = 0
 
     @property
-    def pipelined(self) -> bool:
-        """Are there bytes that have not been looked at?"""
-        return bool(self._rest)
-
-    @property
     def mid_head(self) -> bool:
         """Has a head begun that is not complete?"""
         return bool(self._line)
@@ -156,7 +196,7 @@ class RequestParser:
         """Take in received bytes. The next request, as soon as its head is complete, else None."""
         if data:
             if not (self._rest or self._line or self._last) and self._current is None and self._head is None:
-                head = self._recognize(data)
+                head = self._plain.heads[data]
                 if head is not None:
                     return head
             self.feed(data)
@@ -201,35 +241,20 @@ class RequestParser:
                 self._rest = rest[size:]
                 piece = rest[:size]
                 if message is None and not self._line:
-                    self._head = self._recognize(piece)
+                    self._head = self._plain.heads[piece]
                 if message is not None or self._head is None:
                     self._parse(piece)
-
-    def _recognize(self, data: bytes) -> Head | None:
-        """Is this a request line, and fields that are known, and nothing else?"""
-        line_end = data.find(b"\r\n")
-        known = self._known
-        fields = known.fields.get(data[line_end:])
-        if fields is None or line_end > self.limits.target:
-            return None
-        line = known.add_line(data[:line_end])
-        if line is None:
-            return None
-        head = Head(line[0], line[1], "1.1", fields, True)
-        head.complete = True
-        return head
 
     def _parse(self, piece: bytes) -> None:
         """Have llhttp look at a piece, which ends no later than the message or the head that it belongs to."""
         if self._llhttp is None:
             self._llhttp = httptools.HttpRequestParser(self)
-        message, begins = self._current, not self._line
+        message = self._current
         before = message.buffered if message is not None else 0
         self._tail = b"" if piece.endswith(HEAD_END) else (self._tail + piece)[-3:]
         if message is None and not self._line.endswith(b"\n"):
             line, end, _ = (self._line + piece).lstrip(b"\r\n").partition(b"\n")
             self._line = line + end
-        line = self._line
         try:
             self._llhttp.feed_data(piece)
         except httptools.HttpParserUpgrade:
@@ -242,21 +267,10 @@ class RequestParser:
             if message.chunked:
                 self._framing += len(piece) - (message.buffered - before)
                 self._check_chunk_framing()
-        elif self._head is None:
-            if self._line:
-                self._unparsed += len(piece)
-                if self._unparsed > self.limits.head + self.limits.target + HEAD_SLACK:
-                    self.refusal = self._too_large()
-        elif begins and piece.startswith(line):
-            self._remember(line[:-2], piece[len(line) - 2 :], self._head)
-
-    def _remember(self, line: bytes, block: bytes, head: Head) -> None:
-        """`head` was read as a whole: what it consists of need not be read again, if it means the same elsewhere."""
-        plain = head.version == "1.1" and head.keep_alive and not (head.upgrade or head.expects_continue)
-        bodiless = head.content_length is None and not head.chunked
-        # A line of the absolute form is not added: its host took the place of the field.
-        if plain and bodiless and self._known.add_line(line) is not None:
-            self._known.add_fields(block, head.fields)
+        elif self._head is None and self._line:
+            self._unparsed += len(piece)
+            if self._unparsed > self.limits.head + self.limits.target + HEAD_SLACK:
+                self.refusal = self._too_large()
 
     def _leave_upgrade(self, head: Head | None) -> None:
         """llhttp takes all that follows an upgrade for another protocol's; whether it is, the server will decide.
@@ -314,7 +328,7 @@ class RequestParser:
                 self._refuse(400, "a request needs a Host field")
         elif version != "1.0":
             self._refuse(505, f"HTTP/{version} is not supported")
-        if self._line[:-2] not in self._known.lines and not REQUEST_LINE.fullmatch(self._line):
+        if not REQUEST_LINE.fullmatch(self._line):
             self._refuse(400, "malformed request line")
         if b"transfer-encoding" in fields:
             self._check_transfer_encoding(version, fields)

@@ -17,7 +17,7 @@ from coro.http.errorpage import error_page
 from coro.http.forwarded import Proxies
 from coro.http.log import AccessLog
 from coro.http.message import Answer, Handler, HTTPError, Request
-from coro.http.parser import Known, Limits
+from coro.http.parser import Limits, PlainReader
 from coro.net import Listener
 from coro.sync import Event, WaitQueue
 from coro.task import Coro
@@ -65,7 +65,7 @@ class Server:
         self.recorders: tuple[Recorder, ...] = (*([access_log] if access_log else ()), *recorders)
         self.error_page = error_page
         self.proxies = Proxies(proxies)
-        self.known = Known()
+        self.plain = PlainReader(self.limits)
         self.connections: set[Connection] = set()
         self.now = 0.0  # the loop's time, as exact as the deadlines need it
         self.stopping = False

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coro.http.parser import HEAD_SLACK, KNOWN_PARTS, Head, Known, Limits, RequestParser
+from coro.http.parser import HEAD_SLACK, KNOWN_NUMBER, Head, Limits, PlainReader, RequestParser
 from tests.http.vectors import (
     ACCEPTED,
     HOST,
@@ -38,15 +38,23 @@ def described(head: Head) -> Expected:
 def outcome(pieces: Iterable[bytes], limits: Limits | None = None) -> tuple[list[Expected], int | None]:
     """The requests, taken out as soon as they are there, and the status of the refusal.
 
-    They must be the same for a parser that knows the fields of all requests so far.
+    They must be the same for a parser that knows the lines of all requests so far, and for one that leaves all heads to
+    llhttp.
     """
-    heads, status = read(pieces, RequestParser(limits or Limits()))
-    again, same = read(pieces, RequestParser(limits or Limits(), known))
-    assert [everything(head) for head in again] == [everything(head) for head in heads] and same == status
+    limits = limits or Limits()
+    heads, status = read(pieces, RequestParser(limits))
+    for plain in known.setdefault(limits, PlainReader(limits)), NothingIsPlain(limits):
+        again, same = read(pieces, RequestParser(limits, plain))
+        assert [everything(head) for head in again] == [everything(head) for head in heads] and same == status
     return [described(head) for head in heads], status
 
 
-known = Known()
+class NothingIsPlain(PlainReader):
+    def _read_head(self, data: bytes) -> None:
+        return None
+
+
+known: dict[Limits, PlainReader] = {}
 
 
 def read(pieces: Iterable[bytes], parser: RequestParser) -> tuple[list[Head], int | None]:
@@ -223,39 +231,44 @@ def test_after_detach_the_next_byte_begins_a_request(here: int) -> None:
     assert head is not None and described(head) == NEXT_REQUEST
 
 
-# --- Fields that are known ------------------------------------------------------------------
+# --- Plain heads ----------------------------------------------------------------------------
+
+PLAIN = [
+    get(b"Host: a"),
+    get(b"Host: a", b"Connection: Keep-Alive", b"X: y z", b"Cookie: a=b; c=d"),
+    line(b"DELETE /a?b=c%20d HTTP/1.1"),
+    line(b"HEAD / HTTP/1.1"),
+    line(b"OPTIONS /a HTTP/1.1"),
+]
 
 
-def test_known_fields_are_not_read_again() -> None:
-    """Seen by what only the parser can tell: both heads have one and the same dict."""
-    parser = RequestParser(Limits())
-    heads, _ = read([get(b"Host: a"), b"DELETE /b HTTP/1.1\r\nHost: a\r\n\r\n", get(b"Host: b")], parser)
-    assert [head.method + head.target for head in heads] == ["GET/", "DELETE/b", "GET/"]
-    assert heads[0].fields is heads[1].fields and heads[2].fields == {b"host": b"b"}
+@pytest.mark.parametrize("data", PLAIN)
+def test_plain_heads_are_read_without_llhttp(data: bytes) -> None:
+    limits = Limits()
+    parser = RequestParser(limits)
+    assert parser.next_head(data) and parser._llhttp is None
+    [head], _ = read([data], RequestParser(limits, NothingIsPlain(limits)))
+    [plain], _ = read([data], RequestParser(limits))
+    assert everything(plain) == everything(head)
 
 
-@pytest.mark.parametrize(
-    "first",
-    [
-        line(b"GET http://other/ HTTP/1.1"),  # its host takes the place of the field
-        b"GET / HTTP/1.0\r\n" + HOST + b"\r\n",  # the connection ends with it
-    ],
-)
-def test_what_fields_mean_in_another_request_is_not_taken_over(first: bytes) -> None:
-    shared = Known()
-    read([first], RequestParser(Limits(), shared))
-    [head], _ = read([line(b"GET / HTTP/1.1")], RequestParser(Limits(), shared))
-    assert (head.fields[b"host"], head.version, head.keep_alive) == (b"example.org", "1.1", True)
+def test_the_same_head_is_not_read_again() -> None:
+    """Seen by what only the parser can tell: it is one and the same."""
+    plain = PlainReader(Limits())
+    [first], _ = read([get(b"Host: a", b"X: y")], RequestParser(Limits(), plain))
+    [second], _ = read([get(b"Host: a", b"X: y")], RequestParser(Limits(), plain))
+    [other], _ = read([get(b"Host: a", b"X: z")], RequestParser(Limits(), plain))
+    assert first is second and other.fields == {b"host": b"a", b"x": b"z"}
 
 
 def test_few_and_small_parts_of_heads_are_kept() -> None:
-    few = Known()
-    heads, _ = read([get(b"Host: a%d" % number) for number in range(1000)], RequestParser(Limits(), few))
-    heads, _ = read([line(b"GET /%d HTTP/1.1" % number) for number in range(1000)], RequestParser(Limits(), few))
-    assert len(heads) == 1000 and 0 < len(few.lines) <= KNOWN_PARTS and 0 < len(few.fields) <= KNOWN_PARTS
-    read([get(b"Host: a", b"X: " + b"y" * 2000)] * 2, RequestParser(Limits(), few))
-    read([line(b"GET /" + b"y" * 2000 + b" HTTP/1.1")] * 2, RequestParser(Limits(), few))
-    assert max(map(len, [*few.lines, *few.fields])) < 100
+    plain = PlainReader(Limits())
+    requests = [b"GET /%d HTTP/1.1\r\nHost: a%d\r\n\r\n" % (number, number) for number in range(3 * KNOWN_NUMBER)]
+    requests += [get(b"Host: a", b"X: " + b"y" * 2000), line(b"GET /" + b"y" * 2000 + b" HTTP/1.1")]
+    heads, _ = read(requests, RequestParser(Limits(), plain))
+    assert len(heads) == len(requests)
+    for known in plain.heads, plain.lines, plain.fields:
+        assert 0 < len(known) <= KNOWN_NUMBER and max(map(len, known)) < 100
 
 
 def test_pipelined_requests_are_taken_out_of_the_bytes_one_at_a_time() -> None:

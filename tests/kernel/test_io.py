@@ -14,6 +14,7 @@ import pytest
 
 import coro
 from coro import BusyError, ClosedError, Coro, Descriptor, Loop, Socket, TaskGroup
+from coro.io import EAGER
 from tests.kernel.support import on_every_selector, run_on
 
 
@@ -104,6 +105,31 @@ def test_recv_into_tells_how_much_it_filled(pair: Pair) -> Coro[None]:
     assert buffer == b"hello\0\0\0"
     near.close()
     assert (yield from far.recv_into(buffer)) == 0
+
+
+def test_recv_nowait_tells_what_to_wait_for_when_nothing_is_there(pair: Pair) -> Coro[None]:
+    near, far = pair
+    assert far.recv_nowait(8) is None
+    yield from near.send_all(b"hello")
+    yield far.blocked
+    assert far.recv_nowait(8) == b"hello"
+    assert far.recv_nowait(8) is None
+    near.close()
+    yield far.blocked
+    assert far.recv_nowait(8) == b""
+
+
+def test_recv_nowait_tells_whether_the_next_read_is_to_wait(pair: Pair) -> Coro[None]:
+    """A read that leaves room has emptied the kernel's buffer; after enough that did not, it is time for others."""
+    near, far = pair
+    yield from near.send_all(b"x" * (2 * EAGER + 1))
+    yield far.readable
+    waits = []
+    for _ in range(2 * EAGER):
+        assert far.recv_nowait(1) == b"x"
+        waits.append(far.drained)
+    assert waits == ([False] * (EAGER - 1) + [True]) * 2
+    assert far.recv_nowait(2) == b"x" and far.drained
 
 
 @on_every_selector
