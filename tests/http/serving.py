@@ -246,7 +246,10 @@ class Service:
         self.call(lambda: self.listener.socket.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096))
 
     def stop(self, grace: float = 0.0) -> None:
+        """Stop the server. When this returns, the grace has begun."""
         self.call(lambda: self.server.stop(grace))
+        with suppress(Ended):
+            self.settle()
 
     def ended(self) -> bool:
         return self._ended.done()
