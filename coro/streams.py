@@ -41,14 +41,24 @@ class ReadStream:
         self._buffer = b""  # received and not yet asked for
 
     def read(self, limit: int = READ_SIZE) -> Coro[bytes]:
-        """Up to `limit` bytes, as soon as there are any; b"" at the end of the stream. May suspend. OSError."""
+        """Up to `limit` bytes, as soon as there are any; b"" at the end of the stream. May suspend.
+
+        ValueError for a limit below 1, of which b"" could mean either; OSError.
+        """
+        if limit < 1:
+            raise ValueError(f"read({limit}): ask for at least one byte (`read_exactly` reads a number of them)")
         if self._buffer:
             data, self._buffer = self._buffer[:limit], self._buffer[limit:]
             return data
         return (yield from self._source.recv(limit))
 
     def read_into(self, buffer: bytearray | memoryview) -> Coro[int]:
-        """Fill (part of) `buffer`; how many bytes, 0 at the end of the stream. May suspend. OSError."""
+        """Fill (part of) `buffer`; how many bytes, 0 at the end of the stream. May suspend.
+
+        ValueError for a buffer without room; OSError.
+        """
+        if not buffer:
+            raise ValueError("read_into: the buffer has no room, and 0 would mean the end of the stream")
         if self._buffer:
             count = min(len(buffer), len(self._buffer))
             buffer[:count] = self._buffer[:count]
@@ -57,7 +67,12 @@ class ReadStream:
         return (yield from self._source.recv_into(buffer))
 
     def read_exactly(self, count: int) -> Coro[bytes]:
-        """`count` bytes. May suspend. `EndOfStream` when the stream ends before, OSError."""
+        """`count` bytes. May suspend.
+
+        `EndOfStream` when the stream ends before; ValueError for a negative count; OSError.
+        """
+        if count < 0:
+            raise ValueError(f"read_exactly({count}): a stream has no end to count from")
         if len(self._buffer) >= count:
             data, self._buffer = self._buffer[:count], self._buffer[count:]
             return data

@@ -60,6 +60,28 @@ def test_read_returns_no_more_than_its_limit(pair: Pair) -> Coro[None]:
     assert (yield from pair[1].read(3)) == b"lo"
 
 
+@pytest.mark.parametrize("limit", [0, -1])
+def test_read_of_no_bytes_is_refused(limit: int, pair: Pair) -> Coro[None]:
+    """It could only return what means the end of the stream."""
+    yield from pair[0].write(b"hello")
+    for _ in range(2):  # what is in the kernel, then what is in the stream's buffer
+        with pytest.raises(ValueError, match="at least one byte"):
+            yield from pair[1].read(limit)
+        with pytest.raises(ValueError, match="no room"):
+            yield from pair[1].read_into(bytearray())
+        pair[1].unread((yield from pair[1].read()))
+    assert (yield from pair[1].read()) == b"hello"
+
+
+def test_read_exactly_takes_no_negative_count(pair: Pair) -> Coro[None]:
+    yield from pair[0].write(b"hello")
+    pair[1].unread((yield from pair[1].read()))
+    assert (yield from pair[1].read_exactly(0)) == b""
+    with pytest.raises(ValueError, match="no end to count from"):
+        yield from pair[1].read_exactly(-1)
+    assert (yield from pair[1].read_exactly(5)) == b"hello"
+
+
 def test_read_returns_nothing_at_the_end_again_and_again(pair: Pair) -> Coro[None]:
     yield from sends(pair[0], b"x", end=True)
     assert (yield from pair[1].read()) == b"x"
