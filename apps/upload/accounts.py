@@ -12,12 +12,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import os
 import secrets
 import time
 from base64 import b64decode, b64encode
 from contextlib import suppress
+from pathlib import Path
 
 import coro
+from apps.upload.shared import LIMITS
 from apps.upload.store import APIToken, Metadata, Sessions, User, new_token
 from apps.upload.throttle import Throttle
 from coro import Coro, CoroError
@@ -52,12 +55,14 @@ class TooManyAttempts(CoroError):
 class Accounts:
     """Who may log in, and with what. Every method may raise `StoreDown`."""
 
-    def __init__(self, sessions: Sessions, metadata: Metadata) -> None:
+    def __init__(self, sessions: Sessions, metadata: Metadata, directory: Path) -> None:
+        """`directory`: the app's; there lies what was tried how often."""
         self._sessions = sessions
         self._metadata = metadata
         self._permits = coro.Semaphore(HASHES_AT_ONCE)
-        self._by_name = Throttle(ATTEMPTS, ATTEMPT_TIME, time.monotonic)
-        self._by_address = Throttle(ADDRESS_ATTEMPTS, ADDRESS_ATTEMPT_TIME, time.monotonic)
+        limits = os.path.join(directory, LIMITS)
+        self._by_name = Throttle(f"{limits}/names", ATTEMPTS, ATTEMPT_TIME, time.monotonic)
+        self._by_address = Throttle(f"{limits}/addresses", ADDRESS_ATTEMPTS, ADDRESS_ATTEMPT_TIME, time.monotonic)
 
     # --- Passwords --------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ def prepare(options: Namespace) -> Coro[None]:
         url = f"{'http' if options.certificate is None else 'https'}://{host}:{options.port}/"
         print(f"upload: {url}")
         if not (yield from metadata.has_users()):
-            yield from _first_user(Accounts(sessions, metadata), url)
+            yield from _first_user(Accounts(sessions, metadata, options.dir), url)
     sys.stdout.flush()
 
 

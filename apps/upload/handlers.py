@@ -110,7 +110,7 @@ class UploadHandlers:
         router.add("GET", "/metrics", self.show_metrics)
         for path, page in _pages().items():
             router.add("GET", path, page)
-        self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata)).user
+        self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata, storage.root)).user
         DownloadHandlers(self)
         TusHandlers(self, Arrivals(self, resumables))
         if draft:

@@ -45,7 +45,7 @@ def _on_stores(options: Namespace, run: Command) -> Coro[None]:
 
 
 def _add(options: Namespace, sessions: Sessions, metadata: Metadata) -> Coro[None]:
-    yield from Accounts(sessions, metadata).add(options.name, _ask_password(options.name))
+    yield from Accounts(sessions, metadata, options.dir).add(options.name, _ask_password(options.name))
 
 
 def _list(options: Namespace, sessions: Sessions, metadata: Metadata) -> Coro[None]:
@@ -58,7 +58,7 @@ def _list(options: Namespace, sessions: Sessions, metadata: Metadata) -> Coro[No
 
 def _password(options: Namespace, sessions: Sessions, metadata: Metadata) -> Coro[None]:
     user = yield from _existing(options.name, metadata)
-    yield from Accounts(sessions, metadata).set_password(user.id, _ask_password(options.name))
+    yield from Accounts(sessions, metadata, options.dir).set_password(user.id, _ask_password(options.name))
 
 
 def _remove(options: Namespace, sessions: Sessions, metadata: Metadata) -> Coro[None]:

@@ -102,6 +102,13 @@ def test_too_many_wrong_passwords_are_not_looked_at(start: Start, back_end: Back
     assert app.post("/login", user="another", password=PASSWORD).status == 401
 
 
+def test_workers_count_wrong_passwords_together(start: Start) -> None:
+    app = start(SQLiteBackEnd(), "--workers", "3")
+    with ThreadPoolExecutor(30) as threads:
+        answers = list(threads.map(lambda _: app.post("/login", user="admin", password="wrong"), range(30)))
+    assert 15 <= sum(answer.status == 429 for answer in answers) <= 20
+
+
 def test_right_passwords_are_never_too_many(app: App, account: tuple[str, str]) -> None:
     for _ in range(15):
         assert _log_in(app, account).status == 200

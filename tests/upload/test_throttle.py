@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from apps.upload import throttle
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
 from apps.upload.throttle import Throttle
+
+New = Callable[[int], Throttle]
 
 
 class Clock:
@@ -13,9 +21,19 @@ class Clock:
         return self.now
 
 
-def test_a_burst_then_a_steady_rate() -> None:
-    clock = Clock()
-    limited = Throttle(3, 10.0, clock)
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def new(tmp_path: Path, clock: Clock) -> New:
+    """A process's own, with a burst of so many and another one every 10 seconds."""
+    return lambda burst: Throttle(f"{tmp_path}/tried", burst, 10.0, clock)
+
+
+def test_a_burst_then_a_steady_rate(new: New, clock: Clock) -> None:
+    limited = new(3)
     assert [limited.attempt("a") for _ in range(5)] == [0, 0, 0, 10, 10]
     clock.now += 4
     assert limited.attempt("a") == 6
@@ -25,24 +43,46 @@ def test_a_burst_then_a_steady_rate() -> None:
     assert [limited.attempt("a") for _ in range(4)] == [0, 0, 0, 10]
 
 
-def test_keys_are_independent() -> None:
-    limited = Throttle(1, 10.0, Clock())
+def test_keys_are_independent(new: New) -> None:
+    limited = new(1)
     assert [limited.attempt(key) for key in "aab"] == [0, 10, 0]
 
 
-def test_what_is_forgiven_does_not_count() -> None:
-    limited = Throttle(2, 10.0, Clock())
+def test_what_is_forgiven_does_not_count(new: New) -> None:
+    limited = new(2)
     for _ in range(5):
         assert limited.attempt("a") == 0
         limited.forgive("a")
     limited.forgive("of nobody")
     assert [limited.attempt("a") for _ in range(3)] == [0, 0, 10]
+    assert [limited.attempt("of nobody") for _ in range(3)] == [0, 0, 10]
 
 
-def test_keys_are_bounded_and_the_longest_unused_is_forgotten() -> None:
-    limited = Throttle(2, 10.0, Clock())
-    for key in range(throttle.KEYS):
-        limited.attempt(key)
-    limited.attempt(0)
-    limited.attempt("one more")  # which 1 has to go for
-    assert [limited.attempt(key) for key in (0, 2, 2, 1, 1)] == [10, 0, 10, 0, 0]
+def test_processes_count_together(new: New) -> None:
+    assert [new(3).attempt("a") for _ in range(4)] == [0, 0, 0, 10]
+
+
+def test_nobody_is_kept_out_by_a_clock_that_begins_anew(new: New, clock: Clock) -> None:
+    limited = new(2)
+    assert [limited.attempt("a") for _ in range(3)] == [0, 0, 10]
+    clock.now = 5
+    assert [limited.attempt("a") for _ in range(3)] == [0, 0, 10]
+
+
+def test_somebody_can_get_in_to_make_room_on_a_full_disk(new: New, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    limited = new(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        assert [limited.attempt("a") for _ in range(2)] == [0, 0]
+    assert [limited.attempt("a") for _ in range(2)] == [0, 10]
+
+
+def test_file_does_not_grow_beyond_its_places(new: New, tmp_path: Path) -> None:
+    limited = new(2)
+    for key in range(2000):
+        assert limited.attempt(str(key)) == 0
+    size = (tmp_path / "tried").stat().st_size
+    assert size <= 8 << 20
