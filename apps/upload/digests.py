@@ -15,7 +15,8 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
 
-from apps.upload.storage import Hash
+from apps.upload.storage import Hash, Pieces
+from coro import Coro
 from coro.http import HTTPError
 
 ALGORITHMS: dict[str, Callable[[], Hash]] = {"sha-256": hashlib.sha256, "sha-512": hashlib.sha512}
@@ -65,3 +66,24 @@ class Expected:
             found = known[name] if name in known else self._hashes[name].digest()
             if not hmac.compare_digest(found, digest):
                 raise HTTPError(400, f"what arrived has another {name} than {field} tells: send it again")
+
+
+class CheckedBody:
+    """A body that is read through this, and must have the digests that were told of it."""
+
+    def __init__(self, body: Pieces, expected: Expected) -> None:
+        self._body = body
+        self._expected = expected
+        self._hashes = expected.hashes
+
+    def read(self) -> Coro[bytes]:
+        data = yield from self._body.read()
+        for hashing in self._hashes:
+            hashing.update(data)
+        return data
+
+    def finish(self) -> Coro[None]:
+        """Check it, with what is left to be read. Suspends. `HTTPError` 400."""
+        while self._hashes and (yield from self.read()):
+            pass
+        self._expected.check()

@@ -36,7 +36,7 @@ import coro
 from apps.upload.accounts import Accounts
 from apps.upload.arrivals import Arrivals
 from apps.upload.contents import Contents
-from apps.upload.digests import Expected
+from apps.upload.digests import CheckedBody, Expected
 from apps.upload.downloads import DownloadHandlers
 from apps.upload.draft import DraftHandlers
 from apps.upload.logins import LoginHandlers
@@ -164,13 +164,16 @@ class UploadHandlers:
 
     def post(self, request: Request) -> Coro[Answer]:
         user_id = yield from self.user(request)
-        form = MultipartReader(request)
+        body = CheckedBody(request.body, Expected(request.headers, "content-digest", "repr-digest"))
+        form = MultipartReader(request, body)
         with (yield from self.policy.admit(user_id, None, request.content_length)) as admission:
-            uploads = yield from self._store_files(form, user_id, admission)
+            uploads = yield from self._store_files(form, body, user_id, admission)
             yield from self.commit(uploads)
         return Response.json({"uploads": [_described(upload) for upload in uploads]}, 201)
 
-    def _store_files(self, form: MultipartReader, user_id: int, admission: Admission) -> Coro[Sequence[Upload]]:
+    def _store_files(
+        self, form: MultipartReader, body: CheckedBody, user_id: int, admission: Admission
+    ) -> Coro[Sequence[Upload]]:
         """The files of a form; none of them if one cannot be stored."""
         uploads: list[Upload] = []
         left, largest = admission.limit, self.storage.max_size
@@ -186,6 +189,7 @@ class UploadHandlers:
                         left -= stored.size
             if not uploads:
                 raise HTTPError(400, "there is no file in the form")
+            yield from body.finish()
         except BaseException:
             yield from self.storage.discard(*(upload.path for upload in uploads))
             raise

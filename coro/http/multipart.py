@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 import multipart
 
@@ -21,6 +21,14 @@ MAX_PART_FIELDS = 8
 MAX_PART_FIELD_SIZE = 4096  # bytes
 MAX_OUTSIDE = 65536  # bytes in a row that are no part's content: its fields, and what stands around the parts
 MAX_BOUNDARY = 70  # bytes: RFC 2046, section 5.1.1
+
+
+class Readable(Protocol):
+    """What a form can be read from."""
+
+    def read(self) -> Coro[bytes]:
+        """Some more bytes; b"" at the end."""
+        ...
 
 
 class Part:
@@ -40,7 +48,8 @@ class Part:
 class MultipartReader:
     """The parts of one request's body, in order. `HTTPError` 415 when the body is of another type, 400 if broken."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, body: Readable | None = None) -> None:
+        """`body` is read in the place of the request's own, which it passes on."""
         kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
         if kind != "multipart/form-data" or not 1 <= len(options.get("boundary", "")) <= MAX_BOUNDARY:
             raise HTTPError(415, "the body must be multipart/form-data with a boundary")
@@ -55,7 +64,7 @@ class MultipartReader:
             )
         except multipart.MultipartError as error:
             raise HTTPError(400, f"malformed multipart body: {error}") from None
-        self._body = request.body
+        self._body: Readable = request.body if body is None else body
         self._events: deque[Any] = deque()  # of the parser: a segment, bytes of its content, None at its end
         self._part: Part | None = None  # the one being read
 

@@ -137,6 +137,17 @@ def test_put_is_checked_by_the_digest_that_it_tells(app: App, field: str, name: 
     assert len(app.ask("GET", "/uploads", session=session).json["uploads"]) == 1
 
 
+@pytest.mark.parametrize("field", ["Content_Digest", "Repr_Digest"])
+def test_form_is_checked_by_the_digest_that_it_tells(app: App, field: str) -> None:
+    session, files = app.log_in(), app.files
+    body, kind = form(("a", CONTENT), ("b", b"b"))
+    body += b"what follows the last boundary"
+    told = {field: _digest("sha-256", body)}
+    for sent, status in (body[:-1] + b".", 400), (body.replace(b'"b"', b'"c"'), 400), (body, 201):
+        answer = app.ask("POST", "/upload", sent, session=session, Content_Type=kind, **told)
+        assert (answer.status, len(app.files - files)) == (status, 2 if status == 201 else 0)
+
+
 def test_piece_by_tus_is_checked_by_the_digest_that_it_tells(app: App) -> None:
     session = app.log_in()
     assert _tus(app, CONTENT, session, Content_Digest=_digest("sha-256", CONTENT)).status == 201
