@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import subprocess
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -44,6 +45,7 @@ def measure(options: Options) -> Iterator[Report]:
         [
             Column("probe p99 ms", 1),
             Column("probe p50 ms", 2),
+            Column("longest turn of the server, CPU ms", 1),
             Column("resident bytes per attacker"),
             *(Column(f"last of {kind} cut after s") for kind in KINDS),
         ],
@@ -86,11 +88,13 @@ def _measure(each: int) -> list[float]:
             if arrived != {"status": 201, "whole": True}:
                 raise Failed(f"the honest upload was answered {arrived}")
             latencies = _told(probe)
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/longest", timeout=10) as answer:
+                longest = float(answer.read())
         finally:
             for process in probe, honest, attack:
                 stop(process)
     seconds = [cut[kind][1] for kind in KINDS]
-    return [latencies["p99"], latencies["p50"], resident / (each * len(KINDS)), *seconds]
+    return [latencies["p99"], latencies["p50"], longest, resident / (each * len(KINDS)), *seconds]
 
 
 def _told(process: subprocess.Popen[str]) -> Any:
