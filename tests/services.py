@@ -390,7 +390,7 @@ class SQLServer(Server):
         Returns all rows; what it changed is committed. `%s` in it stands for a parameter, when there are any.
         """
         connection = pymysql.connect(
-            unix_socket=self.socket, user="root", database=database, autocommit=True
+            unix_socket=self.socket, user="root", database=database, autocommit=True, ssl_disabled=True
         )
         with connection, connection.cursor() as cursor:
             cursor.execute(statement, parameters or None)
