@@ -61,6 +61,11 @@ class World:
         self.sent.add(hashlib.sha256(content).hexdigest())
         return content
 
+    def start_with(self, *options: str) -> None:
+        assert self.app.stop() == 0
+        self.app.options = options
+        self.app.start()
+
     def sweep(self, act: Callable[[], object], after: Callable[[], object] = lambda: None, *, torn: bool) -> set[str]:
         """Kill the app at the first point of `act`, at the second, ... until it survives. The calls it was killed at.
 
@@ -121,9 +126,10 @@ class World:
         """Whatever was left to be resumed expires; then disk and table have nothing but what was accepted or whole."""
         app = self.app
         assert app.stop() == 0
-        app.options = ("--expire", "0.01")
+        app.options = (*app.options, "--expire", "0.01")
         app.start()
         eventually(lambda: not os.listdir(app.directory / "resumable"))
+        eventually(lambda: all(path.stat().st_nlink > 1 for path in (app.directory / "contents").glob("*/*")))
         self.check()
         assert app.stop() == 0
         assert app.fsck() == 0
@@ -143,6 +149,22 @@ def test_put(world: World, size: int, torn: bool) -> None:
 
     calls = world.sweep(act, torn=torn)
     assert "pwrite64" in calls if torn else calls.issuperset(KEPT)
+    world.end()
+
+
+@every_point
+def test_put_of_a_content_that_is_there(world: World, torn: bool) -> None:
+    world.start_with("--dedupe")
+    content = world.content(SMALL)
+
+    def act() -> None:
+        answer = world.app.put("a", content, world.client.session)
+        assert answer.status == 201
+        world.accepted[answer.json["id"]] = content
+
+    act()
+    calls = world.sweep(act, torn=torn)
+    assert torn or "link" in calls
     world.end()
 
 
@@ -288,6 +310,39 @@ def test_last_piece(world: World, torn: bool) -> None:
         world.complete(upload.url, upload.content)
 
     sweep_one_by_one(world, lambda: Resumed(world, begun=SMALL), act, after, torn=torn)
+
+
+@every_point
+def test_piece_by_the_draft(world: World, torn: bool) -> None:
+    world.start_with("--resumable-draft")
+    app, content = world.app, world.content(LARGE)
+    url, offset = "", 0
+
+    def ask(method: str, path: str, body: bytes | None = None, **fields: str) -> Answer:
+        return app.ask(method, path, body, session=world.client.session, **fields)
+
+    def create() -> str:
+        answer = ask("PUT", "/upload/a", b"", Upload_Complete="?0")
+        assert answer.status == 201
+        return urlsplit(answer.headers["Location"]).path
+
+    def act() -> None:
+        fields = {"Upload_Complete": "?1", "Upload_Offset": str(offset), "Content_Type": "application/partial-upload"}
+        assert ask("PATCH", url, content[offset:], **fields).status == 201
+        world.accepted[url.rpartition("/")[2]] = content
+
+    def after() -> None:
+        nonlocal url, offset
+        answer = ask("HEAD", url)
+        offset = int(answer.headers["Upload-Offset"])
+        if answer.headers["Upload-Complete"] == "?0":
+            act()
+        assert url.rpartition("/")[2] in {row["id"] for row in app.rows}
+        url, offset = create(), 0
+
+    url = create()
+    world.sweep(act, after, torn=torn)
+    world.end()
 
 
 @every_point

@@ -159,10 +159,11 @@ def _begin(app: App, head: str) -> Exchange:
     return exchange
 
 
+@pytest.mark.parametrize("workers", ["1", "4"])
 def test_of_three_uploads_that_together_are_too_large_for_the_disk_the_first_is_taken(
-    start: Start, small_disk: list[str], redis_and_mariadb: ServersBackEnd
+    start: Start, small_disk: list[str], redis_and_mariadb: ServersBackEnd, workers: str
 ) -> None:
-    app = start(redis_and_mariadb, prefix=small_disk)
+    app = start(redis_and_mariadb, "--workers", workers, prefix=small_disk)
     session = app.log_in()
     with _begin_put(app, session) as first:
         assert first.socket.recv(1000).startswith(b"HTTP/1.1 100 ")
