@@ -28,8 +28,8 @@ class Proxy:
         self.server_port = server_port
         self.listener = coro.listen("127.0.0.1", 0)
         self.connections = 0  # that clients have opened so far
-        self.requests = b""  # all that clients have sent
-        self.replies = b""  # all that was passed on to clients
+        self.requests = bytearray()  # all that clients have sent
+        self.replies = bytearray()  # all that was passed on to clients
         self.cut_after: int | None = None  # close the connection when this many bytes of replies have passed
         self.delay = 0.0  # seconds by which replies come later
         self._open = Event()

@@ -100,7 +100,8 @@ def test_an_answer_is_cut_at_every_byte(
                     connection.close()
                     return cut
                 cut += 1
-                proxy.replies, proxy.requests = b"", b""
+                proxy.replies.clear()
+                proxy.requests.clear()
 
         assert coro.run(through_proxy(mariadb.port, through)) > 10
 
@@ -118,7 +119,7 @@ def test_a_login_is_cut_at_every_byte(mariadb: SQLServer, options: str, step: in
         size = len(proxy.replies)
         connection.close()
         for cut in range(0, size - 10, step):
-            proxy.replies = b""
+            proxy.replies.clear()
             proxy.cut_after = cut
             with coro.timeout(60), pytest.raises(Error) as caught:
                 yield from connect(url)

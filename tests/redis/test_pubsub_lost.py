@@ -213,10 +213,13 @@ def test_connection_cut_at_any_byte_while_subscribing_and_receiving(redis_server
         proxy.cut_after = position
         while True:
             try:
-                yield from pubsub.subscribe("cut")
+                yield from pubsub.subscribe("cut", "aside")
             except RedisConnectionError:
                 continue
             break
+        yield from pubsub.unsubscribe("aside")
+        while (yield from publisher.pubsub_numsub("aside")) != [(b"aside", 0)]:
+            pass  # on the connection that was lost it ends a little later
         for number in range(3):
             yield from publisher.publish("cut", number)
         received = len(proxy.replies)

@@ -126,7 +126,8 @@ def test_ten_minutes_leave_memory_as_it_was(redis_server: RedisServer, caplog: p
                 while coro.now() < end:
                     yield from coro.sleep(min(1.0, end - coro.now()))
                     proxy.cut()
-                    proxy.requests = proxy.replies = b""
+                    proxy.requests.clear()
+                    proxy.replies.clear()
                     gc.collect()
                     readings.append(resident())
                 samples.append(min(readings))  # what is under way comes and goes; what stays is in the least
