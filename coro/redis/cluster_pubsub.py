@@ -37,6 +37,9 @@ class NodeConnections:
     def closed(self) -> bool:
         return self._cluster.closed
 
+    def check_loop(self) -> None:
+        self._cluster.check_loop()
+
     def take(self) -> Coro[Connection]:
         """As `ConnectionPool.take`. Who comes again has lost a connection: the map may be out of date."""
         if not self._first:

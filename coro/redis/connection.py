@@ -286,6 +286,11 @@ class Connector:
         self._retry_at = now() + pause * random.uniform(0.5, 1)
 
 
+def other_loop(whom: str) -> RuntimeError:
+    """What a task of another thread's loop gets than the one that uses the connections: there, nobody would wake it."""
+    return RuntimeError(f"the client of {whom} is in use by another loop: make one for each thread")
+
+
 def lost(settings: Settings, reason: BaseException | None, name: str, *, sent: bool) -> Exception:
     """What the caller of the command `name` gets whose connection ended: by `reason`, or because the client was closed.
 

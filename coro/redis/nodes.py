@@ -30,14 +30,14 @@ from coro import (
     task_group,
 )
 from coro.redis.client import Redis
-from coro.redis.connection import Connector, explained
+from coro.redis.connection import Connector, explained, other_loop
 from coro.redis.errors import ClusterDownError, RedirectError, RedisConnectionError, RedisError
 from coro.redis.resp import Argument
 from coro.redis.shared import Command
 from coro.redis.slots import SLOTS, Address, Topology, read_topology
 from coro.redis.url import Settings
 from coro.sync import WaitQueue
-from coro.task import Coro
+from coro.task import Coro, current_task
 
 REFRESH_INTERVAL = 60.0  # seconds after which the map is asked for without a reason
 SUSPICION_INTERVAL = 0.5  # seconds; doubled for each time that a node cannot be reached, or is not yet back
@@ -126,12 +126,18 @@ class ClusterMap:
 
     def refresh(self) -> None:
         """Have the map asked for again; nobody waits for it. Does not suspend. `ClosedError`."""
+        self.check_loop()
         self._wanted = True
         if self._keeper is None:
             if self.closed:
                 raise ClosedError(f"the client of {self} is closed")
             self._keeper = background(self._keep(), name=str(self))
         self._reasons.wake_one()
+
+    def check_loop(self) -> None:
+        """RuntimeError in another thread's loop than the one that keeps the map up to date."""
+        if self._keeper is not None and self._keeper.loop is not current_task().loop:
+            raise other_loop(str(self))
 
     def suspect(self, node: Node) -> None:
         """As `refresh`, and until the node is back or out of the map. Does not suspend."""

@@ -22,10 +22,10 @@ from coro import (
     sleep,
     timeout,
 )
-from coro.redis.connection import Connection, Connector, lost
+from coro.redis.connection import Connection, Connector, lost, other_loop
 from coro.redis.errors import RedisConnectionError
 from coro.redis.resp import Argument
-from coro.task import Coro
+from coro.task import Coro, current_task
 
 T = TypeVar("T")
 
@@ -43,6 +43,7 @@ class ConnectionPool:
         self._idle: list[tuple[Connection, float]] = []  # and since when; the one used last is at the end
         self._lent: set[Connection] = set()
         self._keeper: Task[None] | None = None
+        self._loop: object = None  # that connections were taken in last
 
     def lend(self, use: Callable[[Connection], Coro[T]]) -> Coro[T]:
         """Run `use(connection)`; its result. Suspends, also while all connections are taken. As `take`."""
@@ -54,6 +55,7 @@ class ConnectionPool:
 
     def take(self) -> Coro[Connection]:
         """A connection, to be given back. Suspends. `RedisConnectionError` when there is none, `ClosedError`."""
+        self.check_loop()
         yield from self._permit()
         try:
             connection = self._take_idle() or (yield from self.connector.open())
@@ -66,6 +68,14 @@ class ConnectionPool:
             raise
         self._lent.add(connection)
         return connection
+
+    def check_loop(self) -> None:
+        """RuntimeError in another thread's loop than the one that uses connections, or keeps some."""
+        loop = current_task().loop
+        in_use = self._keeper is not None or self._permits.free < self.settings.max_connections
+        if loop is not self._loop and in_use:
+            raise other_loop(f"Redis at {self.settings.address}")
+        self._loop = loop
 
     def _permit(self) -> Coro[None]:
         if self.closed:

@@ -42,13 +42,13 @@ from coro import (
     timeout,
 )
 from coro.redis.commands.base import Key, S
-from coro.redis.connection import READ_SIZE, Connection, lost
+from coro.redis.connection import READ_SIZE, Connection, lost, other_loop
 from coro.redis.errors import RedirectError, RedisConnectionError, RedisError, ReplyError
 from coro.redis.replies import decoded
 from coro.redis.resp import Attributes, ProtocolError, Push, bytes_of, encode
 from coro.redis.url import Settings
 from coro.sync import WaitQueue
-from coro.task import Coro
+from coro.task import Coro, current_task
 
 logger = logging.getLogger("coro.redis")
 
@@ -112,6 +112,8 @@ class Lender(Protocol):
 
     @property
     def closed(self) -> bool: ...
+
+    def check_loop(self) -> None: ...
 
     def take(self) -> Coro[Connection]: ...
 
@@ -188,6 +190,7 @@ class PubSub(Generic[S]):
                 yield from change.wait()
 
     def _end(self, command: bytes, given: Sequence[Key]) -> Coro[None]:
+        self._check_loop()
         wanted = self._wanted[command]
         names = [name for name in dict.fromkeys(map(bytes_of, given or list(wanted))) if name in wanted]
         self._drop(command, names)
@@ -198,6 +201,7 @@ class PubSub(Generic[S]):
     def _confirmed(self, change: _Change) -> Coro[None]:
         """Have the change sent, and wait until the server has confirmed it."""
         if self._keeper is None:
+            self._pool.check_loop()
             self._keeper = background(self._keep(), name=f"messages from Redis at {self._pool.settings.address}")
         self._unsent.append(change)
         self._work.wake_one()
@@ -262,6 +266,11 @@ class PubSub(Generic[S]):
     def _check_open(self) -> None:
         if self.closed or self._pool.closed:
             raise ClosedError(f"the subscriptions at Redis at {self._pool.settings.address} are closed")
+        self._check_loop()
+
+    def _check_loop(self) -> None:
+        if self._keeper is not None and self._keeper.loop is not current_task().loop:
+            raise other_loop(f"Redis at {self._pool.settings.address}")
 
     def _put(self, item: tuple[bytes, bytes, bytes | None] | Gap) -> None:
         """Queue a message; the newest go first when there is no room."""

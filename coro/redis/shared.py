@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 from coro import ClosedError, CoroError, EndOfStream, Task, TaskGroup, background, now, sleep, task_group
-from coro.redis.connection import READ_SIZE, Connection, Connector, joined, lost
+from coro.redis.connection import READ_SIZE, Connection, Connector, joined, lost, other_loop
 from coro.redis.errors import ReadOnlyError, ReplyError
 from coro.redis.resp import CRLF, Argument, OutOfBand, ProtocolError, encode_into
 from coro.sync import WaitQueue
@@ -154,10 +154,9 @@ class SharedConnection:
         self.idle = False
 
     def check_loop(self) -> None:
-        """RuntimeError in another thread's loop than the one that is using the connection: there, nobody would wake."""
+        """RuntimeError in another thread's loop than the one that is using the connection."""
         if self.loop is not None:
-            where = self.settings.address
-            raise RuntimeError(f"the client of Redis at {where} is in use by another loop: make one for each thread")
+            raise other_loop(f"Redis at {self.settings.address}")
 
     def close(self) -> None:
         """Close for good; who waits for a reply gets `ClosedError`. Does not suspend; can be repeated."""

@@ -10,7 +10,7 @@ import pytest
 
 import coro
 from coro import ClosedError, Coro
-from coro.redis import CrossSlotError, Gap, Message, RedisCluster, Transaction, WatchError
+from coro.redis import CrossSlotError, Gap, Message, PubSub, RedisCluster, Transaction, WatchError
 from coro.redis.slots import key_slot
 from tests.topologies import RedisCluster as ClusterServers
 
@@ -43,6 +43,23 @@ def test_message_published_at_any_node_comes_to_a_subscriber_at_any_other(redis_
         assert (yield from redis.pubsub_numsub("news", "nothing")) == [("news", 1), ("nothing", 0)]
         assert (yield from redis.pubsub_numpat()) == 1
         pubsub.close()
+
+    run(redis_cluster, body)
+
+
+def test_loop_of_another_thread_is_refused_and_harms_no_subscription(redis_cluster: ClusterServers) -> None:
+    def body(redis: RedisCluster[str]) -> Coro[None]:
+        pubsub = redis.pubsub()
+        yield from pubsub.subscribe("news")
+        for another in pubsub, redis.pubsub():
+            with pytest.raises(RuntimeError, match="is in use by another loop"):
+                yield from coro.to_thread(run_in_thread, another)
+        yield from redis.publish("news", 1)
+        assert (yield from pubsub.get_message()) == Message("news", "1")
+        pubsub.close()
+
+    def run_in_thread(pubsub: PubSub[str]) -> None:
+        coro.run(pubsub.subscribe("news", "more"))
 
     run(redis_cluster, body)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
 
 import pytest
 
@@ -311,6 +312,31 @@ def test_session_is_for_one_task_at_a_time(database: str) -> None:
         assert (yield from redis.transaction(lambda one: in_transaction(one, group))) == [b"queued"]
 
     coro.run(coro.task_group(body))
+
+
+def test_loop_of_another_thread_is_refused_also_while_connections_are_only_kept(redis_database: str) -> None:
+    redis = Redis.from_url(redis_database)
+
+    def refused(work: Callable[[], Coro[object]]) -> Coro[None]:
+        with pytest.raises(RuntimeError, match="in use by another loop: make one for each thread"):
+            yield from coro.to_thread(lambda: coro.run(work()))
+
+    def use(session: Session) -> Coro[None]:
+        yield from refused(lambda: redis.blpop("queue", 1))
+        assert (yield from session.ping())
+
+    def main() -> Coro[None]:
+        yield from redis.session(use)  # its connection is closed afterwards
+        assert (yield from redis.transaction(ping)) == []
+        assert repr(redis.pool) == f"{ALL_IS_BACK}, 1 idle"
+        yield from refused(lambda: redis.transaction(ping))
+        assert (yield from redis.transaction(ping)) == []
+
+    def ping(transaction: Transaction) -> Coro[None]:
+        yield from transaction.ping()
+
+    coro.run(main())
+    coro.run(redis.transaction(ping))
 
 
 def test_session_cannot_be_used_when_it_has_ended(redis_database: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -215,6 +217,31 @@ def test_subscribing_cancelled_at_any_step_is_no_half_subscription(database: str
         assert ALL_IS_BACK in repr(redis.pool)
 
     coro.run(coro.task_group(body))
+
+
+def test_loop_of_another_thread_is_refused_and_harms_no_subscription(redis_database: str) -> None:
+    redis = Redis.from_url(redis_database)
+    ways: list[Callable[[PubSub], Coro[object]]] = [
+        lambda pubsub: pubsub.subscribe("b"),
+        lambda pubsub: pubsub.unsubscribe(),
+        lambda pubsub: pubsub.get_message(),
+        lambda pubsub: redis.pubsub().subscribe("a"),
+    ]
+
+    def run(way: Callable[[PubSub], Coro[object]], pubsub: PubSub) -> None:
+        coro.run(way(pubsub))
+
+    def main() -> Coro[None]:
+        pubsub = redis.pubsub()
+        yield from pubsub.subscribe("a")
+        for way in ways:
+            with pytest.raises(RuntimeError, match="in use by another loop: make one for each thread"):
+                yield from coro.to_thread(partial(run, way, pubsub))
+        yield from redis.publish("a", 1)
+        assert (yield from pubsub.get_message()) == Message(b"a", b"1")
+        pubsub.close()
+
+    coro.run(main())
 
 
 def test_message_goes_to_the_next_task_if_the_first_is_cancelled(redis_database: str) -> None:
