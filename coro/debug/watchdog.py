@@ -3,8 +3,9 @@
 A thread looks at the loop's stack a few times in each limit. A step is known by two things that are there anyway, the
 list of tasks of the loop's turn and the task that is being stepped: each task comes once in a list. If both have been
 the same for the limit, the step is too long, and the stack that the thread sees is where it is. So the watchdog costs
-the loop nothing. It cannot look while a call keeps the interpreter to itself: it tells afterwards if it had seen that
-step before the call, and else not at all.
+the loop nothing. It cannot look while a call keeps the interpreter to itself: it is let in at the end of that call, and
+tells then. That it was kept out by the loop, and did not just come late, it knows by three times that are all too long:
+how late it is, how much CPU time the loop's thread has used meanwhile, and the age of the loop's turn.
 
 A call of C code has no frame, and the calls that block are such calls. So what the innermost line of the program calls
 is looked up by the names that stand there, and what is known to block is answered with what does not.
@@ -75,6 +76,7 @@ class Watchdog:
         self._loop = loop
         self._limit = limit
         self._ident = threading.get_ident()
+        self._cpu_clock = time.pthread_getcpuclockid(self._ident)
         self._stopped = threading.Event()
         self._culprits: set[object] = set()
         self._deadlocked: list[Task[Any]] = []  # as was told last
@@ -95,26 +97,29 @@ class Watchdog:
         pause = max(SHORTEST_LOOK, self._limit / LOOKS)
         step: tuple[object, object] = (None, None)
         since = 0.0
+        looked, used = time.monotonic(), time.clock_gettime(self._cpu_clock)
         while not self._stopped.wait(pause):
             frame = sys._current_frames().get(self._ident)
-            now = time.monotonic()
+            now, cpu = time.monotonic(), time.clock_gettime(self._cpu_clock)
+            kept_out = min(now - looked - pause, cpu - used, self._loop.time() - self._loop.now)
+            looked, used = now, cpu
             seen = _step(frame)
             if seen[0] is None or seen[0] is not step[0] or seen[1] is not step[1]:
-                step, since = seen, now
-            elif now - since >= self._limit and frame is not None and isinstance(seen[1], Task):
-                self._tell(frame, seen[1], now - since)
+                step, since = seen, now - max(0.0, kept_out)
+            if now - since >= self._limit and frame is not None and isinstance(seen[1], Task):
+                self._tell(frame, seen[1], now - since, ended=kept_out >= self._limit)
             del frame, seen
 
-    def _tell(self, frame: FrameType, task: Task[Any], held: float) -> None:
+    def _tell(self, frame: FrameType, task: Task[Any], held: float, *, ended: bool) -> None:
         culprit = own_frame(frame)
         key = (culprit.f_code, culprit.f_lineno)
         if key in self._culprits or len(self._culprits) >= MOST_CULPRITS:
             return
         self._culprits.add(key)
         stack = "".join(f"\n    {place}" for place in places(frame))
-        logger.warning(
-            "task %r has held up the loop for %.3g s, and still does:%s\n  %s", task.name, held, stack, advice(frame)
-        )
+        how = "in a call that let no other thread run, and ends now" if ended else "and still does"
+        text = "task %r has held up the loop for %.3g s, %s:%s\n  %s"
+        logger.warning(text, task.name, held, how, stack, advice(frame))
 
     # --- Deadlocks, in the loop's thread ---------------------------------------------------------
 

@@ -160,6 +160,13 @@ def blocks_often() -> Coro[None]:
         yield from coro.checkpoint()
 
 
+def keeps_the_interpreter() -> Coro[None]:
+    yield from settled()
+    while True:
+        sum(range(5_000_000))  # line: keeps
+        yield from coro.checkpoint()
+
+
 def spins() -> Coro[None]:
     while True:
         sum(range(1000))

@@ -28,6 +28,15 @@ def test_a_blocking_call_is_named_while_it_blocks(place: Place) -> None:
     assert "time.sleep blocks every task: use `yield from coro.sleep(seconds)`" in text
 
 
+def test_a_call_that_lets_no_other_thread_run_is_named_when_it_ends(place: Place) -> None:
+    """Each is the whole of its step, so that it was not seen before the call."""
+    with place.running("--watchdog", "0.02", "known:keeps_the_interpreter") as program:
+        text = program.read_errors(end="builtins.sum keeps every other task from running")
+    assert "task 'keeps_the_interpreter' has held up the loop for " in text
+    assert "s, in a call that let no other thread run, and ends now:" in text
+    assert line_of("keeps") in text
+
+
 def test_each_culprit_is_named_once(place: Place) -> None:
     with place.running("--watchdog", "0.05", "known:blocks_often") as program:
         assert program.process.wait(60) == 0
