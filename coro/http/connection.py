@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import select
 import socket
 import ssl
 from collections.abc import Iterable
@@ -52,8 +53,6 @@ SEND_SIZE = 1 << 18  # bytes of an answer that must be taken within the limit fo
 SENDFILE_SIZE = 1 << 20  # bytes of a file sent at once, so that one download does not hold the loop
 CLIENT_CLOSED_REQUEST = 499  # in the access log, for an answer that nobody waited for; nginx's number
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-TCP_CLOSE_WAIT = 8  # <linux/tcp_states.h>: the other side has ended its direction; closed is 7
-TCP_CLOSED = 7
 LOST = (ConnectionError, EndOfStream, ssl.SSLError)
 NOTHING: tuple[Wait, ...] = ()  # to wait for
 
@@ -212,17 +211,16 @@ class Connection:
         self._gone = True
         self._scope.cancel()
 
+    @property
+    def unwatched(self) -> bool:
+        """Is a request being answered behind whose back bytes have come, so that no end would be reported?"""
+        return self.request is not None and self.socket.watcher is self and not self.socket.events & EVENT_READ
+
     def _has_ended(self) -> bool:
-        """Has the client closed its direction?"""
-        sock = self.socket.sock
-        try:
-            if sock.family == socket.AF_UNIX:
-                return not socket.socket.recv(sock, 1, socket.MSG_PEEK)
-            return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] in (TCP_CLOSE_WAIT, TCP_CLOSED)
-        except BlockingIOError:
-            return False
-        except OSError:
-            return True
+        """Has the client closed its direction? Also behind bytes that nobody has read: poll(2), POLLRDHUP."""
+        poll = select.poll()
+        poll.register(self.socket.fd, select.POLLRDHUP)  # a connection that is broken is told of unasked
+        return bool(poll.poll(0))
 
     def _fail(self, request: Request, error: Exception) -> Coro[None]:
         """The handler, or sending its answer, raised: answer with the status that is due, or break off."""

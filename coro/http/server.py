@@ -141,15 +141,18 @@ class Server:
                 yield self._room
 
     def _watch_deadlines(self) -> Coro[None]:
+        """Look through the connections now and then: whose time is up, and whose client has gone unreported?"""
         limits = self.limits
         interval = min(1.0, min(limits.head_time, limits.idle_time, limits.body_idle_time) / 4)
         while True:
             yield from sleep(interval)
             self.now = now()
-            expired = [connection for connection in self.connections if connection.deadline < self.now]
-            for number, connection in enumerate(expired, 1):
+            due = [c for c in self.connections if c.deadline < self.now or c.unwatched]
+            for number, connection in enumerate(due, 1):
                 if connection.deadline < self.now:  # still
                     connection.expire()
+                elif connection.unwatched:
+                    connection.on_unread()
                 if not number % ENDED_AT_ONCE:
                     yield from checkpoint()  # thousands of attackers end together: others are served between them
 

@@ -253,6 +253,28 @@ def test_handler_is_cancelled_when_its_client_on_a_unix_socket_has_gone(serve: S
     assert handler.ends == [coro.Cancelled]
 
 
+@pytest.mark.parametrize("path", [False, True], ids=["TCP", "Unix"])
+@pytest.mark.parametrize("leave", [Client.close, Client.vanish])
+def test_handler_is_cancelled_when_its_client_has_gone_behind_the_next_request(
+    serve: Serve, tmp_path: Path, leave: Callable[[Client], None], path: bool
+) -> None:
+    handler = Watched()
+    service = serve(handler.handle, path=str(tmp_path / "socket") if path else None)
+    client = service.client()
+    client.send(get())
+    service.until(handler.waiting.is_set)
+    client.send(get())
+    connection = service.connection()
+    service.until(lambda: connection.unwatched)
+    leave(client)
+    for _ in range(10_000):  # how soon the kernel knows, nobody can say
+        if service.call(lambda: handler.ends):
+            break
+        service.advance(1)
+    service.until_no_connection()
+    assert handler.ends == [coro.Cancelled]
+
+
 def test_handler_gets_all_of_a_body_that_came_before_its_client_went(serve: Serve) -> None:
     go, begun = coro.Event(), coro.Event()
     read: list[bytes | type[BaseException]] = []
