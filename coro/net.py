@@ -54,7 +54,7 @@ class Stream(ReadStream):
 
     def write(self, data: Buffer) -> Coro[None]:
         """Send all of `data`. Suspends while the peer does not take it (backpressure). OSError."""
-        yield from self.socket.send_all(data)
+        return self.socket.send_all(data)
 
     def write_eof(self) -> None:
         """Tell the peer that nothing more will come; reading goes on. Does not suspend. Not for TLS. OSError."""

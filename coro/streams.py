@@ -96,7 +96,7 @@ class ReadStream:
 
         `LimitExceeded` when that is more than `limit` bytes, `EndOfStream` when the stream ends before it, OSError.
         """
-        buffer = bytearray(self._buffer)
+        buffer: bytes | bytearray = self._buffer
         self._buffer = b""
         start = 0
         while True:
@@ -116,7 +116,12 @@ class ReadStream:
                 raise
             if not data:
                 raise EndOfStream(f"{self!r} ended before {separator!r}", bytes(buffer))
-            buffer += data
+            if not buffer:  # most often all comes in one piece, and need not be copied
+                buffer = data
+            else:
+                if isinstance(buffer, bytes):
+                    buffer = bytearray(buffer)  # which grows in place
+                buffer += data
 
     def unread(self, data: bytes) -> None:
         """Put bytes back in front of what is to be read next. Does not suspend."""
