@@ -1,8 +1,8 @@
 """The job with callbacks: the selector calls a function when a socket is ready, and it must return at once.
 
 What a connection is at is what its object says: nothing is suspended, so `handle` is cut in pieces where it would wait,
-and each piece names the next. Local variables become attributes, loops become pieces that are called again, and `with`
-and `finally` become a `close` that everything that can fail has to lead to.
+and each piece names the next. Local variables become attributes, loops become pieces that are called again, and what
+`try` and `finally` did once around all of it must be done around each piece.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from contrast.job import CHUNK, END_OF_HEAD, MAX_HEAD, MAX_REPLY, ClientError, Upload, main
+from contrast.job import CHUNK, END_OF_HEAD, MAX_HEAD, MAX_REPLY, Upload, main
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 NO_UPLOAD = Upload(Path(), b"\r\nContent-Length: 0\r\n")
@@ -22,176 +23,160 @@ selector = selectors.DefaultSelector()
 
 
 class Stream:
-    __slots__ = ("events", "owner", "reading", "sock", "unsent")
+    """What was asked for is passed to `callback`, once; b"" when the stream ends, or has no end of it."""
 
-    def __init__(self, sock: socket.socket, owner: Services | Connection) -> None:
+    __slots__ = ("buffer", "callback", "events", "limit", "separator", "sock", "unsent")
+
+    def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock, self.owner = sock, owner  # whose `received` and `failed` are called
-        self.unsent = b""
-        self.reading = True
-        self.events = 0  # that the selector watches for
+        self.sock = sock
+        self.buffer = self.unsent = self.separator = b""
+        self.limit = self.events = 0  # bytes that are wanted; what the selector watches for
+        self.callback: Callable[[bytes], None] | None = None
 
     def watch(self, events: int) -> None:
         if events != self.events:
-            if self.events and events:
-                selector.modify(self.sock, events, self)
-            elif events:
-                selector.register(self.sock, events, self)
-            else:
+            if self.events:
                 selector.unregister(self.sock)
+            if events:
+                selector.register(self.sock, events, self)
             self.events = events
 
     def ready(self) -> None:
-        try:
-            if not self.events:
-                pass  # closed since the selector looked
-            elif self.unsent:
-                self.write(b"")
-            elif self.reading:
-                self.owner.received(self.sock.recv(CHUNK))
-            else:  # ready, and nobody wants it: look away until somebody does
-                self.watch(0)
-        except OSError as error:
-            self.owner.failed(error)
+        if self.unsent:
+            self.write(b"")
+        elif self.callback is not None:
+            try:
+                data = self.sock.recv(CHUNK)
+            except OSError:
+                data = b""
+            self.buffer += data
+            self.look(ended=not data)
+        else:  # nobody waits for it: look away until somebody does
+            self.watch(0)
 
-    def read(self) -> None:
-        self.reading = True
-        self.watch(WRITE if self.unsent else READ)
+    def read(self, limit: int, callback: Callable[[bytes], None]) -> None:
+        self.read_until(b"", limit, callback)
+
+    def read_until(self, separator: bytes, limit: int, callback: Callable[[bytes], None]) -> None:
+        self.separator, self.limit, self.callback = separator, limit, callback
+        self.look()
+
+    def look(self, ended: bool = False) -> None:
+        """Call back if what is wanted is there, or never will be; else wait for more."""
+        size = min(len(self.buffer), self.limit)
+        if self.separator:
+            size = self.buffer.find(self.separator) + len(self.separator) if self.separator in self.buffer else 0
+        if size or ended or len(self.buffer) > self.limit:
+            data, self.buffer = self.buffer[:size], self.buffer[size:]
+            callback, self.callback = self.callback, None
+            assert callback is not None
+            callback(data)
+        else:
+            self.watch(WRITE if self.unsent else READ)
 
     def write(self, data: bytes) -> None:
         self.unsent += data
-        with suppress(BlockingIOError):
+        try:
             self.unsent = self.unsent[self.sock.send(self.unsent) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.unsent = b""  # who reads next is told
         self.watch(WRITE if self.unsent else READ)
 
     def close(self) -> None:
+        self.unsent, self.callback = b"", None
         self.watch(0)
         self.sock.close()
 
 
 class Services:
-    __slots__ = ("address", "buffer", "replied", "stream")
+    """A connection for each question that is under way, kept for the next one."""
 
-    def __init__(self, address: tuple[str, int], replied: Callable[[bytes | None], None]) -> None:
-        self.address, self.replied = address, replied
-        self.stream: Stream | None = None
-        self.buffer = b""
+    def __init__(self, address: tuple[str, int]) -> None:
+        self.address = address
+        self.idle: list[Stream] = []
 
-    def ask(self, question: bytes) -> None:
-        """`replied` will be called with the reply; with None when the services are down."""
-        if self.stream is None:
-            self.stream = Stream(socket.socket(), self)
-            self.stream.sock.connect_ex(self.address)  # `ready` is to find out how that went
-            self.stream.unsent = question
-            self.stream.watch(WRITE)
-            return
-        self.stream.reading = True
+    def ask(self, question: bytes, callback: Callable[[bytes | None], None]) -> None:
+        """The reply is passed to `callback`; None when the services are down."""
+
+        def replied(reply: bytes) -> None:
+            if reply:
+                self.idle.append(stream)
+            else:
+                stream.close()
+            callback(reply or None)
+
+        if self.idle:
+            stream = self.idle.pop()
+        else:
+            stream = Stream(socket.socket())
+            stream.sock.connect_ex(self.address)  # sending is to find out how that went
+        stream.write(question)
+        stream.read_until(b"\n", MAX_REPLY, replied)
+
+
+def piece(function: Callable[[Handle, Any], None]) -> Callable[[Handle, Any], None]:
+    def guarded(self: Handle, data: Any) -> None:
         try:
-            self.stream.write(question)
-        except OSError as error:
-            self.failed(error)
-
-    def received(self, data: bytes) -> None:
-        self.buffer += data
-        if not data or len(self.buffer) > MAX_REPLY:
-            self.failed(None)
-        elif self.buffer.endswith(b"\n") and self.stream is not None:
-            self.stream.reading = False
-            reply, self.buffer = self.buffer, b""
-            self.replied(reply)
-
-    def failed(self, error: OSError | None) -> None:
-        self.close()
-        self.replied(None)
-
-    def close(self) -> None:
-        if self.stream is not None:
+            function(self, data)
+        except Exception as error:
+            self.upload.close()
             self.stream.close()
-            self.stream, self.buffer = None, b""
+            if not isinstance(error, ConnectionError):
+                traceback.print_exception(error)
+
+    return guarded
 
 
-class Connection:
-    """`handle`, in pieces: got_head, got_user, got_body, got_row, and again. `next` is the piece that is to come."""
+class Handle:
+    """The function `handle`, in pieces: got_head, got_user, got_body, got_row, and again."""
 
-    __slots__ = ("buffer", "folder", "next", "reply", "services", "stream", "upload")
+    __slots__ = ("folder", "services", "stream", "upload")
 
-    def __init__(self, sock: socket.socket, folder: Path, address: tuple[str, int]) -> None:
-        self.stream = Stream(sock, self)
-        self.services = Services(address, self.replied)
-        self.folder = folder
-        self.buffer = b""
-        self.reply: bytes | None = None
+    def __init__(self, stream: Stream, services: Services, folder: Path) -> None:
+        self.stream, self.services, self.folder = stream, services, folder
         self.upload = NO_UPLOAD
-        self.next = self.got_head
-        self.stream.read()
+        stream.read_until(END_OF_HEAD, MAX_HEAD, self.got_head)
 
-    def received(self, data: bytes) -> None:
-        if not data:
-            raise ClientError("the client is gone")
-        self.buffer += data
-        self.next()
+    @piece
+    def got_head(self, head: bytes) -> None:
+        self.upload = Upload(self.folder, head)
+        self.services.ask(self.upload.session, self.got_user)
 
-    def replied(self, reply: bytes | None) -> None:
-        self.reply = reply
-        try:
-            self.next()
-        except OSError as error:
-            self.failed(error)
+    @piece
+    def got_user(self, reply: bytes | None) -> None:
+        self.upload.admit(reply)
+        self.read_body()
 
-    def got_head(self) -> None:
-        if END_OF_HEAD in self.buffer:
-            head, _, self.buffer = self.buffer.partition(END_OF_HEAD)
-            self.upload = Upload(self.folder, head + END_OF_HEAD)
-            self.stream.reading = False
-            self.next = self.got_user
-            self.services.ask(self.upload.session)
-        elif len(self.buffer) > MAX_HEAD:
-            raise ClientError("no end of it")
-
-    def got_user(self) -> None:
-        self.upload.admit(self.reply)
-        self.next = self.got_body
-        self.stream.read()
-        self.got_body()
-
-    def got_body(self) -> None:
-        if self.upload.left and self.buffer:
-            data, self.buffer = self.buffer[: self.upload.left], self.buffer[self.upload.left :]
-            self.upload.write(data)
+    def read_body(self) -> None:
         if self.upload.left:
-            return
-        self.stream.reading = False
-        if self.upload.admitted:
-            self.next = self.got_row
-            self.services.ask(self.upload.complete())
+            self.stream.read(min(self.upload.left, CHUNK), self.got_body)
+        elif self.upload.admitted:
+            self.services.ask(self.upload.complete(), self.got_row)
         else:
             self.answer()
 
-    def got_row(self) -> None:
-        self.upload.acknowledge(self.reply)
+    @piece
+    def got_body(self, data: bytes) -> None:
+        self.upload.write(data)
+        self.read_body()
+
+    @piece
+    def got_row(self, reply: bytes | None) -> None:
+        self.upload.acknowledge(reply)
         self.answer()
 
     def answer(self) -> None:
         self.upload.close()
-        self.next = self.got_head
-        self.stream.reading = True
         self.stream.write(self.upload.answer())
-        if self.buffer:
-            self.got_head()
-
-    def failed(self, error: OSError) -> None:
-        if not isinstance(error, ConnectionError):
-            traceback.print_exception(error)
-        self.close()
-
-    def close(self) -> None:
-        self.upload.close()
-        self.stream.close()
-        self.services.close()
+        self.stream.read_until(END_OF_HEAD, MAX_HEAD, self.got_head)
 
 
 def serve(listener: socket.socket, folder: Path, address: tuple[str, int]) -> None:
+    services = Services(address)
     listener.setblocking(False)
     selector.register(listener, READ)
     while True:
@@ -200,7 +185,7 @@ def serve(listener: socket.socket, folder: Path, address: tuple[str, int]) -> No
                 key.data.ready()
                 continue
             with suppress(BlockingIOError):
-                Connection(listener.accept()[0], folder, address)
+                Handle(Stream(listener.accept()[0]), services, folder)
 
 
 if __name__ == "__main__":

@@ -15,25 +15,30 @@ from contrast.job import CHUNK, END_OF_HEAD, MAX_HEAD, MAX_REPLY, Upload, main
 
 
 class Services:
+    """A connection for each question that is under way, kept for the next one."""
+
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
-        self.stream: coro.Stream | None = None
+        self.idle: list[coro.Stream] = []
 
     def ask(self, question: bytes) -> coro.Coro[bytes | None]:
         """The reply; None when the services are down."""
         try:
-            if self.stream is None:
-                self.stream = yield from coro.connect(*self.address)
-            yield from self.stream.write(question)
-            return (yield from self.stream.read_until(b"\n", MAX_REPLY))
-        except (OSError, coro.EndOfStream, coro.LimitExceeded):
-            self.close()
+            stream = self.idle.pop() if self.idle else (yield from coro.connect(*self.address))
+        except OSError:
             return None
-
-    def close(self) -> None:
-        if self.stream is not None:
-            self.stream.close()
-            self.stream = None
+        reply = None
+        try:
+            yield from stream.write(question)
+            reply = yield from stream.read_until(b"\n", MAX_REPLY)
+        except (OSError, coro.EndOfStream, coro.LimitExceeded):
+            pass
+        finally:
+            if reply is None:
+                stream.close()
+            else:
+                self.idle.append(stream)
+        return reply
 
 
 def handle(stream: coro.Stream, services: Services, folder: Path) -> coro.Coro[None]:
@@ -49,13 +54,14 @@ def handle(stream: coro.Stream, services: Services, folder: Path) -> coro.Coro[N
             yield from stream.write(upload.answer())
     finally:
         stream.close()
-        services.close()
 
 
 def serve(listener: socket.socket, folder: Path, address: tuple[str, int]) -> None:
+    services = Services(address)
+
     def run(stream: coro.Stream) -> coro.Coro[None]:
         with suppress(ConnectionError, coro.EndOfStream, coro.LimitExceeded):
-            yield from handle(stream, Services(address), folder)
+            yield from handle(stream, services, folder)
 
     coro.run(coro.serve(coro.Listener(listener), run))
 

@@ -95,25 +95,30 @@ def connect(address: tuple[str, int]) -> Stream:
 
 
 class Services:
+    """A connection for each question that is under way, kept for the next one."""
+
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
-        self.stream: Stream | None = None
+        self.idle: list[Stream] = []
 
     def ask(self, question: bytes) -> bytes | None:
         """The reply; None when the services are down."""
         try:
-            if self.stream is None:
-                self.stream = connect(self.address)
-            self.stream.write(question)
-            return self.stream.read_until(b"\n", MAX_REPLY)
+            stream = self.idle.pop() if self.idle else connect(self.address)
         except OSError:
-            self.close()
             return None
-
-    def close(self) -> None:
-        if self.stream is not None:
-            self.stream.close()
-            self.stream = None
+        reply = None
+        try:
+            stream.write(question)
+            reply = stream.read_until(b"\n", MAX_REPLY)
+        except OSError:
+            pass
+        finally:
+            if reply is None:
+                stream.close()
+            else:
+                self.idle.append(stream)
+        return reply
 
 
 def handle(stream: Stream, services: Services, folder: Path) -> None:
@@ -129,13 +134,14 @@ def handle(stream: Stream, services: Services, folder: Path) -> None:
             stream.write(upload.answer())
     finally:
         stream.close()
-        services.close()
 
 
 def serve(listener: socket.socket, folder: Path, address: tuple[str, int]) -> None:
+    services = Services(address)
+
     def run(sock: socket.socket) -> None:
         try:
-            handle(Stream(sock), Services(address), folder)
+            handle(Stream(sock), services, folder)
         except ConnectionError:
             pass
         except Exception:  # would be raised in the hub

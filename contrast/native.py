@@ -15,27 +15,32 @@ from contrast.job import BACKLOG, CHUNK, END_OF_HEAD, MAX_HEAD, MAX_REPLY, Uploa
 
 
 class Services:
+    """A connection for each question that is under way, kept for the next one."""
+
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
-        self.reader: asyncio.StreamReader | None = None
-        self.writer: asyncio.StreamWriter | None = None
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def ask(self, question: bytes) -> bytes | None:
         """The reply; None when the services are down."""
         try:
-            if self.reader is None or self.writer is None:
-                self.reader, self.writer = await asyncio.open_connection(*self.address, limit=MAX_REPLY)
-            self.writer.write(question)
-            await self.writer.drain()
-            return await self.reader.readuntil(b"\n")
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            self.close()
+            stream = self.idle.pop() if self.idle else await asyncio.open_connection(*self.address, limit=MAX_REPLY)
+        except OSError:
             return None
-
-    def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-            self.reader = self.writer = None
+        reader, writer = stream
+        reply = None
+        try:
+            writer.write(question)
+            await writer.drain()
+            reply = await reader.readuntil(b"\n")
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass
+        finally:
+            if reply is None:
+                writer.close()
+            else:
+                self.idle.append(stream)
+        return reply
 
 
 async def handle(
@@ -54,13 +59,14 @@ async def handle(
             await writer.drain()
     finally:
         writer.close()
-        services.close()
 
 
 def serve(listener: socket.socket, folder: Path, address: tuple[str, int]) -> None:
+    services = Services(address)
+
     async def run(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            await handle(reader, writer, Services(address), folder)
+            await handle(reader, writer, services, folder)
 
     async def serve_all() -> None:
         server = await asyncio.start_server(run, sock=listener, limit=MAX_HEAD, backlog=BACKLOG)

@@ -41,25 +41,33 @@ class Stream:
 
 
 class Services:
+    """A connection for each question that is under way, kept for the next one."""
+
     def __init__(self, address: tuple[str, int]) -> None:
         self.address = address
-        self.stream: Stream | None = None
+        self.idle: list[Stream] = []
 
     def ask(self, question: bytes) -> bytes | None:
         """The reply; None when the services are down."""
         try:
-            if self.stream is None:
-                self.stream = Stream(socket.create_connection(self.address))
-            self.stream.write(question)
-            return self.stream.read_until(b"\n", MAX_REPLY)
+            try:
+                stream = self.idle.pop()
+            except IndexError:  # looking first would not do: another thread may take it between look and pop
+                stream = Stream(socket.create_connection(self.address))
         except OSError:
-            self.close()
             return None
-
-    def close(self) -> None:
-        if self.stream is not None:
-            self.stream.close()
-            self.stream = None
+        reply = None
+        try:
+            stream.write(question)
+            reply = stream.read_until(b"\n", MAX_REPLY)
+        except OSError:
+            pass
+        finally:
+            if reply is None:
+                stream.close()
+            else:
+                self.idle.append(stream)
+        return reply
 
 
 def handle(stream: Stream, services: Services, folder: Path) -> None:
@@ -75,13 +83,14 @@ def handle(stream: Stream, services: Services, folder: Path) -> None:
             stream.write(upload.answer())
     finally:
         stream.close()
-        services.close()
 
 
 def serve(listener: socket.socket, folder: Path, address: tuple[str, int]) -> None:
+    services = Services(address)
+
     def run(sock: socket.socket) -> None:
         with suppress(ConnectionError):
-            handle(Stream(sock), Services(address), folder)
+            handle(Stream(sock), services, folder)
 
     while True:
         sock, _ = listener.accept()

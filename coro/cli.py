@@ -26,6 +26,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NoReturn
 
 import coro
@@ -46,6 +47,7 @@ PS = "Show every task of a running program as a tree: what it waits for, and whe
 TOP = "A table of a running program, each second: its task functions, what they cost and what they wait for."
 
 CONTRAST = "One job written five ways (the folder contrast/), each measured on this machine: docs/contrast.md."
+EXPLAIN = "Show on real frames what a switch of tasks saves and restores, and measure here what it costs."
 
 
 class CommandError(coro.CoroError):
@@ -121,16 +123,16 @@ def _command_line(arguments: Sequence[str]) -> int:
     ps.add_argument("--json", action="store_true", help="as JSON")
     top = commands.add_parser("top", help="watch a running program", description=TOP)
     top.add_argument("pid", type=_positive, metavar="PID", help="a process")
-    contrast = commands.add_parser("contrast", help="measure one job, run five ways", description=CONTRAST)
-    contrast.add_argument("--connections", type=_positive, default=1000, metavar="N", help="clients (%(default)s)")
-    contrast.add_argument(
-        "--delay", type=_seconds, default=20.0, metavar="MS", help="of each answer of a service (%(default)g ms)"
-    )
+    _add_contrast(commands)
     options = parser.parse_args(arguments)
     if options.command == "contrast":
         # By name: it stands beside coro, not below it, and compares it with what coro does not import.
-        compare = importlib.import_module("contrast.compare").compare
-        return int(compare(options.connections, options.delay / 1000))
+        comparing = importlib.import_module("contrast.compare")
+        if options.plot is not None:
+            return int(comparing.plot(Path(options.plot), options.delay / 1000))
+        return int(comparing.compare(options.connections, options.delay / 1000))
+    if options.command == "explain":
+        return int(importlib.import_module("contrast.explain").TOPICS[options.topic]())
     if options.command == "check":
         return check.main(options.paths)
     if options.command == "ps":
@@ -140,6 +142,17 @@ def _command_line(arguments: Sequence[str]) -> int:
     undriven.install()
     faulthandler.register(signal.SIGQUIT, chain=True)  # Ctrl-\ says where a program hangs, whatever hangs, and ends it
     return _run(_load(options.target, run), f"coro run {options.target}", options)
+
+
+def _add_contrast(commands: Any) -> None:
+    contrast = commands.add_parser("contrast", help="measure one job, run five ways", description=CONTRAST)
+    contrast.add_argument("--connections", type=_positive, default=1000, metavar="N", help="clients (%(default)s)")
+    contrast.add_argument(
+        "--delay", type=_seconds, default=20.0, metavar="MS", help="of each answer of a service (%(default)g ms)"
+    )
+    contrast.add_argument("--plot", metavar="FILE.svg", help="draw 10 to 10,000 connections instead; takes minutes")
+    explain = commands.add_parser("explain", help="show how a switch works, and what it costs", description=EXPLAIN)
+    explain.add_argument("topic", choices=("switch", "depth"), help="a switch of tasks; what deep calls cost")
 
 
 def _run(program: Any, name: str, options: argparse.Namespace) -> int:
