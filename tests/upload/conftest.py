@@ -11,6 +11,7 @@ import pytest
 from tests.conftest import ALL_SQL
 from tests.services import RedisServer, SQLServer, scratch
 from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd, run_app
+from tests.upload.nursery import Nursery
 
 Start = Callable[..., App]
 
@@ -54,6 +55,13 @@ def account(app: App) -> tuple[str, str]:
     done = run_app("--dir", str(app.directory), *app.back_end.options, "user", "add", name, stdin="pass wörd\n")
     assert (done.returncode, done.stderr) == (0, "")
     return name, "pass wörd"
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 /* Ends a process at a chosen point: loaded before the C library (LD_PRELOAD), it stands before every call by which a
- * process changes files or says something to another machine, counts them, and kills the process at the one it is told.
+ * process changes files or says something to another machine, notes them, and kills the process at the one it is told.
  *
  * Between two such calls nothing changes that a crash would not undo. So when each of them in turn has been the last
  * before which the process was killed, it has been killed at every point there is. A call that writes can also be torn:
@@ -11,6 +11,8 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -18,13 +20,12 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 static struct control {
-    int left;     /* the process dies at the call that makes this 0; nothing is counted while it is 0 */
+    int left;     /* the process dies at the call that makes this 0; nothing is noted while it is 0 */
     int torn;     /* count writes of files only, and do half of the last one */
-    char calls[1 << 16];  /* the names of those counted, a line each */
+    char calls[1 << 20];  /* those noted, a line each: the name, then the paths, or the port that it speaks to */
     int length;   /* of `calls` */
 } *control;
 
@@ -47,27 +48,46 @@ static void die(void)
         pause();
 }
 
+static void note(const char *name, const char *path, const char *other)
+{
+    char line[2 * PATH_MAX + 64];
+    int length = snprintf(line, sizeof line, "%s %s %s\n", name, path, other);
+    int at = __atomic_fetch_add(&control->length, length, __ATOMIC_SEQ_CST);
+    for (int i = 0; i < length && at + i < (int)sizeof control->calls; i++)
+        control->calls[at + i] = line[i];
+}
+
 /* Whether this call is the last. */
-static int is_last(const char *name)
+static int is_last(const char *name, const char *path, const char *other)
 {
     int left = __atomic_load_n(&control->left, __ATOMIC_SEQ_CST);
     while (left && !__atomic_compare_exchange_n(&control->left, &left, left - 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         ;
     if (!left)
         return 0;
-    char line[32];
-    int length = snprintf(line, sizeof line, "%s\n", name);
-    int at = __atomic_fetch_add(&control->length, length, __ATOMIC_SEQ_CST);
-    for (int i = 0; i < length && at + i < (int)sizeof control->calls; i++)
-        control->calls[at + i] = line[i];
+    note(name, path, other);
     return left == 1;
 }
 
 /* Before a call that changes what is in directories, or that waits for the disk. */
-static void before(const char *name)
+static void before(const char *name, const char *path, const char *other)
 {
-    if (control && control->left && !control->torn && is_last(name))
+    if (control && control->left && !control->torn && is_last(name, path, other))
         die();
+}
+
+/* The path of an open file, and of what is named below it. */
+static const char *path_of(int fd, const char *below, char *buffer)
+{
+    char link[32];
+    if (below && (*below == '/' || fd == AT_FDCWD))
+        return below;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, buffer, PATH_MAX);
+    if (length < 0)
+        length = 0;
+    snprintf(buffer + length, PATH_MAX, below ? "/%s" : "%s", below ? below : "");
+    return buffer;
 }
 
 static int is_file(int fd)
@@ -79,8 +99,9 @@ static int is_file(int fd)
 /* Before a call that writes `size` bytes; how many of them are to be written before the process dies, or all. */
 static size_t before_write(const char *name, int fd, size_t size, int *last)
 {
+    char buffer[2 * PATH_MAX];
     *last = 0;
-    if (control && control->left && is_file(fd) && is_last(name)) {
+    if (control && control->left && is_file(fd) && is_last(name, path_of(fd, NULL, buffer), "")) {
         if (!control->torn)
             die();
         *last = 1;
@@ -91,30 +112,50 @@ static size_t before_write(const char *name, int fd, size_t size, int *last)
 
 static void before_send(int fd)
 {
-    struct sockaddr_storage peer;
+    struct sockaddr_in peer;
     socklen_t length = sizeof peer;
-    if (control && control->left && getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.ss_family == AF_INET)
-        before("send");
+    char port[16];
+    if (control && control->left && getpeername(fd, (struct sockaddr *)&peer, &length) == 0 && peer.sin_family == AF_INET) {
+        snprintf(port, sizeof port, "%d", ntohs(peer.sin_port));
+        before("send", port, "");
+    }
 }
 
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 
-#define CHANGES(name, parameters, arguments) \
-    int name parameters { before(#name); return REAL(name) arguments; }
+/* What waits for the disk is noted a second time when the disk has it. */
+#define SYNCS(name) \
+    int name(int fd) \
+    { \
+        char buffer[2 * PATH_MAX]; \
+        before(#name, path_of(fd, NULL, buffer), ""); \
+        int failed = REAL(name)(fd); \
+        if (!failed && control && control->left && !control->torn) \
+            note("synced", path_of(fd, NULL, buffer), ""); \
+        return failed; \
+    }
 
-CHANGES(fsync, (int fd), (fd))
-CHANGES(fdatasync, (int fd), (fd))
-CHANGES(ftruncate, (int fd, off_t size), (fd, size))
-CHANGES(ftruncate64, (int fd, off64_t size), (fd, size))
-CHANGES(rename, (const char *from, const char *to), (from, to))
-CHANGES(renameat, (int a, const char *from, int b, const char *to), (a, from, b, to))
-CHANGES(link, (const char *from, const char *to), (from, to))
-CHANGES(linkat, (int a, const char *from, int b, const char *to, int flags), (a, from, b, to, flags))
-CHANGES(symlink, (const char *text, const char *path), (text, path))
-CHANGES(unlink, (const char *path), (path))
-CHANGES(unlinkat, (int fd, const char *path, int flags), (fd, path, flags))
-CHANGES(mkdir, (const char *path, mode_t mode), (path, mode))
-CHANGES(rmdir, (const char *path), (path))
+SYNCS(fsync)
+SYNCS(fdatasync)
+
+#define CHANGES(name, parameters, arguments, path, other) \
+    int name parameters \
+    { \
+        char buffer[2 * PATH_MAX]; \
+        (void)buffer; \
+        before(#name, path, other); \
+        return REAL(name) arguments; \
+    }
+
+CHANGES(ftruncate, (int fd, off_t size), (fd, size), path_of(fd, NULL, buffer), "")
+CHANGES(ftruncate64, (int fd, off64_t size), (fd, size), path_of(fd, NULL, buffer), "")
+CHANGES(rename, (const char *from, const char *to), (from, to), from, to)
+CHANGES(link, (const char *from, const char *to), (from, to), from, to)
+CHANGES(symlink, (const char *text, const char *path), (text, path), text, path)
+CHANGES(unlink, (const char *path), (path), path, "")
+CHANGES(unlinkat, (int fd, const char *path, int flags), (fd, path, flags), path_of(fd, path, buffer), "")
+CHANGES(mkdir, (const char *path, mode_t mode), (path, mode), path, "")
+CHANGES(rmdir, (const char *path), (path), path, "")
 
 #define OPENS(name) \
     int name(const char *path, int flags, ...) \
@@ -124,7 +165,7 @@ CHANGES(rmdir, (const char *path), (path))
         int mode = flags & O_CREAT ? va_arg(rest, int) : 0; \
         va_end(rest); \
         if (flags & (O_CREAT | O_TRUNC)) \
-            before(#name); \
+            before(#name, path, ""); \
         return REAL(name)(path, flags, mode); \
     }
 

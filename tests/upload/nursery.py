@@ -23,7 +23,7 @@ from typing import Any, TextIO
 from tests.services import CHECKOUT, scratch
 from tests.upload.harness import PATIENCE, App, Process, environment
 
-CALLS = 1 << 16  # bytes of the names of calls, as in `struct control`
+CALLS = 1 << 20  # bytes of the notes of calls, as in `struct control`
 HEAD = struct.Struct("=ii")
 LENGTH = struct.Struct("=i")
 
@@ -61,11 +61,20 @@ class Nursery:
         LENGTH.pack_into(self._control, HEAD.size + CALLS, 0)
         HEAD.pack_into(self._control, 0, number, torn)
 
+    def watch(self) -> None:
+        """Note calls from now on, and let the child live."""
+        self.die_at(1 << 30)
+
+    def noted(self) -> list[list[str]]:
+        """The calls since then with their paths or ports; `synced` when the disk has what it was to have."""
+        [length] = LENGTH.unpack_from(self._control, HEAD.size + CALLS)
+        assert length <= CALLS
+        return [line.split() for line in self._control[HEAD.size : HEAD.size + length].decode().splitlines()]
+
     def counted(self) -> list[str]:
         """The names of the calls since then, and nothing is counted any more."""
         HEAD.pack_into(self._control, 0, 0, 0)
-        [length] = LENGTH.unpack_from(self._control, HEAD.size + CALLS)
-        return self._control[HEAD.size : HEAD.size + min(length, CALLS)].decode().split()
+        return [name for name, *_ in self.noted() if name != "synced"]
 
     def close(self) -> None:
         self._socket.close()  # which ends it, and its child

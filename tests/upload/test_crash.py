@@ -29,13 +29,6 @@ SMALL, LARGE = 1000, 150_000  # bytes: comes with its head; is received piece by
 KEPT = ("fsync", "rename", "send")  # calls that every way in must have been killed at
 
 
-@pytest.fixture(scope="session")
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
-
-
 @pytest.fixture
 def world(nursery: Nursery, directory: Path, back_end: BackEnd) -> Iterator[World]:
     app = MortalApp(nursery, directory, back_end)
