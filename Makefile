@@ -28,7 +28,7 @@ services:
 
 test-env: services
 	@scripts/venv .venv dev,rsa
-	@scripts/node-packages tus-js-client@4 playwright-core@1 @uppy/core@6 @uppy/tus@6 esbuild@0.25
+	@scripts/node-packages tus-js-client@4 playwright-core@1 @uppy/core@6 @uppy/tus@6 esbuild@0.25 axe-core@4
 
 test: test-env
 	$(BIN)/ruff check

@@ -13,7 +13,7 @@
 | `GET /stats`          | under `coro run --stats`: how many requests a second this process could do    |
 | `GET /ready`          | 200 while the stores answer and the directory is there, else 503              |
 | `GET /metrics`        | numbers for Prometheus; from other machines for users only                    |
-| `GET /`, `/static/..` | the page                                                                      |
+| `GET /`, `/static/..` | the page, see page.py                                                         |
 
 Every answer that is not one of these is `{"error": "..."}` with the status that is due.
 """
@@ -21,14 +21,12 @@ Every answer that is not one of these is `{"error": "..."}` with the status that
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -41,6 +39,7 @@ from apps.upload.downloads import DownloadHandlers
 from apps.upload.draft import DraftHandlers
 from apps.upload.logins import LoginHandlers
 from apps.upload.names import checked_name
+from apps.upload.page import add_page
 from apps.upload.policy import RETRY_SOON, Admission, Policy
 from apps.upload.resumable import Resumables
 from apps.upload.sniffing import AllowedTypes
@@ -57,29 +56,10 @@ from coro.http import (
     Request,
     Response,
     Router,
-    check_preconditions,
 )
 
 logger = logging.getLogger("upload")
 
-STATIC = Path(__file__).parent / "static"
-CONTENT_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
-NO_SNIFFING = ("X-Content-Type-Options", "nosniff")
-PAGE_HEADERS = [
-    NO_SNIFFING,
-    ("Cache-Control", "no-cache"),
-    ("Referrer-Policy", "same-origin"),
-    (
-        "Content-Security-Policy",
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
-        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    ),
-]
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 REPORT_TIME = 5.0  # seconds between two reports of the same store being down
@@ -108,8 +88,7 @@ class UploadHandlers:
         router.add("GET", "/stats", self.stats)
         router.add("GET", "/ready", self.ready)
         router.add("GET", "/metrics", self.show_metrics)
-        for path, page in _pages().items():
-            router.add("GET", path, page)
+        add_page(router)
         self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata, storage.root)).user
         DownloadHandlers(self)
         TusHandlers(self, Arrivals(self, resumables))
@@ -311,23 +290,3 @@ def _host_of(origin: str) -> str | None:
         return urlsplit(origin).netloc
     except ValueError:  # not a URL
         return None
-
-
-def _pages() -> dict[str, Callable[[Request], Coro[Answer]]]:
-    """The files of the page by their paths: a fixed table, so that no request can name another file."""
-
-    def answering(response: Response) -> Callable[[Request], Coro[Answer]]:
-        etag = f'"{hashlib.sha256(bytes(response.body)).hexdigest()[:32]}"'
-        response.headers = (*response.headers, ("ETag", etag))
-
-        def page(request: Request) -> Coro[Answer]:
-            yield from ()
-            return check_preconditions(request, etag=etag) or response
-
-        return page
-
-    pages = {}
-    for file in (entry for entry in STATIC.iterdir() if entry.suffix in CONTENT_TYPES):
-        path = "/" if file.name == "index.html" else f"/static/{file.name}"
-        pages[path] = answering(Response(200, file.read_bytes(), PAGE_HEADERS, CONTENT_TYPES[file.suffix]))
-    return pages

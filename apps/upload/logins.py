@@ -3,8 +3,9 @@
 | request             | answer                                                                                         |
 |---------------------|------------------------------------------------------------------------------------------------|
 | `POST /login`       | `user` and `password`, or `invitation` and a chosen `password`: 200 and the session's cookie   |
+| `GET /session`      | 200, `{"user"}`: who is logged in, null if nobody is                                           |
 | `POST /logout`      | 204; with `?everywhere=1` every session of the user ends                                       |
-| `POST /password`    | `old` and `new`: 200 and a new session; all others end                                         |
+| `POST /password`    | `old` and `new`: 200 and a new session; all others end. 403 if `old` is wrong                  |
 | `GET /tokens`       | 200, `{"tokens": [{"id", "name", "created_at"}, ...]}`                                         |
 | `POST /tokens`      | `name`: 201, `{"token"}`: what a script sends in `Authorization: Bearer`; it is shown once     |
 | `DELETE /tokens/ID` | 204                                                                                            |
@@ -33,6 +34,7 @@ class LoginHandlers:
         self.sessions = sessions
         self.accounts = accounts
         router.add("POST", "/login", self.login)
+        router.add("GET", "/session", self.session)
         router.add("POST", "/logout", self.logout)
         router.add("POST", "/password", self.change_password)
         router.add("GET", "/tokens", self.list_tokens)
@@ -50,13 +52,14 @@ class LoginHandlers:
         return user_id
 
     def _user_of_session(self, request: Request) -> Coro[int]:
-        token = request.cookies.get("session", "")
-        user_id = None
-        if 0 < len(token) <= MAX_TOKEN_LENGTH:
-            user_id = yield from self.sessions.lookup(token)
+        user_id = yield from self._find_user(request)
         if user_id is None:
             raise HTTPError(401, "log in first")
         return user_id
+
+    def _find_user(self, request: Request) -> Coro[int | None]:
+        token = request.cookies.get("session", "")
+        return (yield from self.sessions.lookup(token)) if 0 < len(token) <= MAX_TOKEN_LENGTH else None
 
     def login(self, request: Request) -> Coro[Answer]:
         fields = yield from _fields(request)
@@ -67,8 +70,14 @@ class LoginHandlers:
             if user_id is None:
                 raise HTTPError(401, "this link was used before, or is too old")
         else:
-            user_id = yield from self._checked(request, _text(fields, "user"), password)
+            wrong = HTTPError(401, "the user name or the password is wrong")
+            user_id = yield from self._checked(request, _text(fields, "user"), password, wrong)
         return (yield from self._new_session(request, user_id))
+
+    def session(self, request: Request) -> Coro[Answer]:
+        user_id = yield from self._find_user(request)
+        name = None if user_id is None else (yield from self.accounts.name_of(user_id))
+        return Response.json({"user": name}, headers=[("Cache-Control", "no-store")])
 
     def logout(self, request: Request) -> Coro[Answer]:
         if request.query.get("everywhere") == "1":
@@ -83,7 +92,8 @@ class LoginHandlers:
         user_id = yield from self._user_of_session(request)
         fields = yield from _fields(request)
         name = yield from self.accounts.name_of(user_id)
-        yield from self._checked(request, name, _text(fields, "old"))
+        wrong = HTTPError(403, "the old password is wrong")  # 401 would say that there is no session
+        yield from self._checked(request, name, _text(fields, "old"), wrong)
         yield from self._chosen(self.accounts.set_password(user_id, _text(fields, "new")))
         return (yield from self._new_session(request, user_id))
 
@@ -106,14 +116,14 @@ class LoginHandlers:
         yield from self.accounts.delete_token(user_id, int(token_id))
         return Response(204)
 
-    def _checked(self, request: Request, name: str, password: str) -> Coro[int]:
-        """The user's id, if the password is right. `HTTPError` 401, 429."""
+    def _checked(self, request: Request, name: str, password: str, wrong: HTTPError) -> Coro[int]:
+        """The user's id, if the password is right. `wrong`, `HTTPError` 429."""
         try:
             user = yield from self.accounts.check(name, password, request.client)
         except TooManyAttempts as error:
             raise HTTPError(429, str(error), [("Retry-After", str(math.ceil(error.seconds)))]) from None
         if user is None:
-            raise HTTPError(401, "the user name or the password is wrong")
+            raise wrong
         return user.id
 
     def _chosen(self, change: Coro[Any]) -> Coro[Any]:

@@ -144,7 +144,7 @@ def test_change_of_the_password_ends_the_other_sessions(app: App, account: tuple
 def test_change_of_the_password_needs_the_old_one_and_a_usable_new_one(app: App, account: tuple[str, str]) -> None:
     session = session_of(_log_in(app, account))
     assert app.post("/password", old=account[1], new=PASSWORD).status == 401
-    assert app.post("/password", session, old="wrong", new=PASSWORD).status == 401
+    assert app.post("/password", session, old="wrong", new=PASSWORD).status == 403  # 401 would say: no session
     answer = app.post("/password", session, old=account[1], new="seven b")
     assert (answer.status, answer.json["error"]) == (400, "a password needs 8 to 1024 bytes")
     assert app.post("/password", session, old=account[1], new="p" * 1025).status == 400
