@@ -43,6 +43,7 @@ function watch(page) {
     if (message.type() === "error" || message.type() === "warning")
       (NETWORK.test(message.text()) ? seen.failures : seen.errors).push(message.text());
   });
+  page.on("filechooser", () => {}); // from now on, lest a chooser opens before the browser knows that we take it
   page.on("dialog", (dialog) => dialog.accept()); // of leaving a page while uploads are under way
   return page;
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,6 +70,18 @@ def nursery() -> Iterator[Nursery]:
 def directory() -> Path:
     """A new directory, in memory where there is room."""
     return scratch().directory("upload")
+
+
+@pytest.fixture
+def small_disk(directory: Path) -> list[str]:
+    """The start of a command whose process finds a disk of 10 MB at `directory`, alone in its view of the system."""
+    mount = f"mount -t tmpfs -o size=10m tmpfs {directory}"
+    view = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    prefix = [*view, "sh", "-c", f'{mount} && exec "$@"', "sh"]
+    tried = subprocess.run([*prefix, "true"], capture_output=True, text=True)
+    if tried.returncode:
+        pytest.fail(f"this test needs the right to mount a tmpfs: {tried.stderr}", pytrace=False)
+    return prefix
 
 
 @pytest.fixture

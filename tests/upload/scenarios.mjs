@@ -49,7 +49,7 @@ export async function share({ url, session, name }, { open, seen, stored }) {
   await page.waitForFunction((before) => document.querySelector("#share-url").value !== before, week);
   seen.link = await page.inputValue("#share-url");
   await page.click("#share-copy");
-  await page.waitForFunction(() => document.querySelector("#share-told").textContent.includes("opied"));
+  await page.waitForFunction(() => document.querySelector("#share-told").textContent.startsWith("Until") === false);
   const stranger = await open();
   const [download] = await Promise.all([stranger.waitForEvent("download"), stranger.goto(seen.link).catch(() => {})]);
   seen.download = download.suggestedFilename();
@@ -69,7 +69,7 @@ export async function broken({ url, session, files }, { ask, drop, inspect, open
   await page.waitForSelector("#choose");
   await ask("hold at half");
   await drop(page, files);
-  await ask("wait until it is held");
+  await ask("wait until held", files.length);
   await shot(page, "sending");
   await inspect(page, "sending");
   await ask("break the connection");
@@ -89,7 +89,7 @@ export async function reloaded({ url, session, file, other }, { ask, inspect, op
   await page.waitForSelector("#choose");
   await ask("hold at half");
   await page.setInputFiles("#picker", [file]);
-  await ask("wait until it is held");
+  await ask("wait until held", 1);
   await page.reload();
   await says(page, "not finished");
   await inspect(page, "unfinished");
@@ -115,9 +115,8 @@ export async function dropped({ url, session, file }, { ask, drop, open, seen, s
   await page.waitForSelector("#choose");
   await ask("hold at half");
   await drop(page, [file]);
-  await ask("wait until it is held");
-  await page.reload();
-  await page.waitForRequest((request) => request.method() === "PATCH");
+  await ask("wait until held", 1);
+  await Promise.all([page.waitForRequest((request) => request.method() === "PATCH"), page.reload()]);
   await ask("let it go on");
   seen.digests = await stored(page, 1);
 }
@@ -130,10 +129,11 @@ export async function paused({ url, session, files }, { ask, open, says, seen, s
   await page.waitForSelector("#choose");
   await ask("hold at half");
   await page.setInputFiles("#picker", files);
-  await ask("wait until it is held");
+  await ask("wait until held", files.length);
   await page.click("#pause-all");
   await says(page, "paused");
   seen.paused = await page.locator("#queue-list .row[data-state=paused]").count();
+  await ask("cut the connection"); // nothing that is still on its way arrives
   await ask("let it go on");
   const first = page.locator("#queue-list .row").first();
   await first.locator("[data-part=toggle]").click(); // resumes
@@ -155,7 +155,7 @@ export async function expired({ url, session, file, name, password }, { ask, ope
   await page.waitForSelector("#choose");
   await ask("hold at half");
   await page.setInputFiles("#picker", [file]);
-  await ask("wait until it is held");
+  await ask("wait until held", 1);
   await ask("end the session");
   await ask("break the connection");
   await ask("mend the connection");
@@ -179,11 +179,10 @@ export async function restarted({ url, session, file }, { ask, open, says, seen,
   await page.waitForSelector("#choose");
   await ask("hold at half");
   await page.setInputFiles("#picker", [file]);
-  await ask("wait until it is held");
+  await ask("wait until held", 1);
   await ask("kill the server");
   await says(page, "The connection is lost");
   await ask("start the server");
-  await page.click("[data-action=retry]").catch(() => {}); // unless it went on by itself just now
   seen.digests = await stored(page, 1);
 }
 
@@ -194,7 +193,7 @@ export async function twice({ url, session, file }, { ask, open, says, seen, sto
   await page.waitForSelector("#choose");
   await ask("hold at half");
   await page.setInputFiles("#picker", [file]);
-  await ask("wait until it is held");
+  await ask("wait until held", 1);
   const other = watch(await page.context().newPage());
   await other.goto(url);
   await other.waitForSelector("#files-empty", { state: "visible" });
@@ -207,7 +206,7 @@ export async function twice({ url, session, file }, { ask, open, says, seen, sto
   seen.digests = await stored(other, 1);
 }
 
-export async function refused({ url, session, files, locale }, { ask, open, says, seen, shot }) {
+export async function refused({ url, session, files, locale }, { ask, open, seen, shot, stored }) {
   const page = await open({ session, locale });
   await page.goto(url);
   await page.waitForSelector("#choose");
@@ -218,8 +217,9 @@ export async function refused({ url, session, files, locale }, { ask, open, says
   seen.reasons = await page.$$eval("[data-state=failed] [data-part=detail]", (all) => all.map((one) => one.textContent));
   await shot(page, `refused-${locale}`);
   if (await ask("make room")) {
-    await page.click("#queue-list .row:last-child [data-action=retry]");
-    await page.waitForFunction(() => document.querySelectorAll("#files-list .row").length === 1);
+    await page.click("[data-action=retry]");
+    await page.waitForSelector("#queue", { state: "hidden" });
+    seen.digests = await stored(page, 1);
   }
 }
 
@@ -234,6 +234,7 @@ export async function account({ url, session, password, fresh }, { ask, inspect,
   await page.waitForSelector("#token-value:focus");
   seen.token = await page.inputValue("#token-value");
   await ask("use the token", seen.token);
+  await page.waitForSelector("#tokens .row");
   seen.names = await rows(page, "tokens", "name");
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
@@ -292,7 +293,7 @@ export async function keyboard({ url, name, password, file }, { ask, open, seen,
   await ask("hold at half");
   const [chooser] = await Promise.all([page.waitForEvent("filechooser"), page.keyboard.press("Enter")]);
   await chooser.setFiles(file);
-  await ask("wait until it is held");
+  await ask("wait until held", 1);
   await tabTo("Pause the upload of one.bin");
   seen.outline = await outlined();
   await page.keyboard.press("Space");

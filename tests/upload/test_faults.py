@@ -105,18 +105,6 @@ def test_a_store_that_is_down_is_reported_once_not_for_each_request(
 
 
 @pytest.fixture
-def small_disk(directory: Path) -> list[str]:
-    """The start of a command whose process finds a disk of 10 MB at `directory`, alone in its view of the system."""
-    mount = f"mount -t tmpfs -o size=10m tmpfs {directory}"
-    view = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
-    prefix = [*view, "sh", "-c", f'{mount} && exec "$@"', "sh"]
-    tried = subprocess.run([*prefix, "true"], capture_output=True, text=True)
-    if tried.returncode:
-        pytest.fail(f"this test needs the right to mount a tmpfs: {tried.stderr}", pytrace=False)
-    return prefix
-
-
-@pytest.fixture
 def redis_and_mariadb(redis_server: RedisServer, mariadb: MariaDBServer, mariadb_database: str) -> ServersBackEnd:
     return ServersBackEnd(redis_server, mariadb, mariadb_database.rpartition("/")[2])
 

@@ -14,7 +14,7 @@ import struct
 import subprocess
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pytest
 from tests.services import CHECKOUT
 from tests.upload.conftest import Start
 from tests.upload.harness import App, SQLiteBackEnd, eventually, session_of
-from tests.upload.proxy import Proxy
+from tests.upload.holding import HoldingProxy
 
 NODE_MODULES = CHECKOUT / ".cache" / "node" / "node_modules"
 SCRIPT = Path(__file__).with_name("browser.mjs")
@@ -35,7 +35,7 @@ TIME_LIMIT = 400.0  # seconds for a scenario that hangs
 class Visit:
     """An app behind a proxy, one account, and files of a person who is about to visit it."""
 
-    def __init__(self, app: App, proxy: Proxy, directory: Path) -> None:
+    def __init__(self, app: App, proxy: HoldingProxy, directory: Path) -> None:
         self.app = app
         self.proxy = proxy
         self.directory = directory
@@ -49,7 +49,7 @@ class Visit:
         path.write_bytes(os.urandom(SIZE) if content is None else content)
         return str(path)
 
-    def play(self, scenario: str, *, orders: dict[str, Callable[..., object]] | None = None, **options: Any) -> Any:
+    def play(self, scenario: str, *, orders: Mapping[str, Callable[..., object]] | None = None, **options: Any) -> Any:
         """What was seen in a scenario, in which no error and no barrier may have been."""
         given = {"url": self.url, "session": self.session, "directory": str(self.directory), **options}
         seen = _play(scenario, given, {**self.orders, **(orders or {})})
@@ -57,14 +57,21 @@ class Visit:
         return seen
 
     @property
-    def orders(self) -> dict[str, Callable[..., object]]:
+    def orders(self) -> Mapping[str, Callable[..., object]]:
         return {
             "hold at half": lambda: self.proxy.hold_after(SIZE // 2),
-            "wait until it is held": lambda: self.proxy.held.wait(TIME_LIMIT),
+            "wait until held": self._wait_held,
             "let it go on": self.proxy.release,
+            "cut the connection": self.proxy.cut,
             "break the connection": self._break,
             "mend the connection": lambda: setattr(self.proxy, "refuse", False),
         }
+
+    def _wait_held(self, uploads: int) -> None:
+        """Each is at half, and the server has some of that on its disk."""
+        assert self.proxy.wait_held(uploads, TIME_LIMIT)
+        parts = self.app.directory / "resumable"
+        eventually(lambda: len([path for path in parts.glob("*/data") if path.stat().st_size]) == uploads)
 
     def _break(self) -> None:
         self.proxy.refuse = True
@@ -83,7 +90,7 @@ class Visit:
         return session_of(self.app.post("/login", user="admin", password=PASSWORD))
 
 
-def _play(scenario: str, options: dict[str, Any], orders: dict[str, Callable[..., object]]) -> Any:
+def _play(scenario: str, options: dict[str, Any], orders: Mapping[str, Callable[..., object]]) -> Any:
     with subprocess.Popen(
         ["node", SCRIPT, scenario, json.dumps(options)], env={**os.environ, "NODE_MODULES": str(NODE_MODULES)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
@@ -113,7 +120,7 @@ def _play(scenario: str, options: dict[str, Any], orders: dict[str, Callable[...
 @pytest.fixture
 def visit(start: Start, tmp_path: Path) -> Iterator[Visit]:
     app = start(SQLiteBackEnd())
-    with Proxy(app.address[1]) as proxy:
+    with HoldingProxy(app.address[1]) as proxy:
         yield Visit(app, proxy, tmp_path)
 
 
@@ -160,11 +167,10 @@ def test_a_link_is_for_anybody_until_the_file_is_deleted(visit: Visit) -> None:
 
 def test_dropped_files_go_on_by_themselves_when_the_connection_breaks(visit: Visit) -> None:
     files = [visit.file(name) for name in ("one.bin", "two.bin", "three.bin")]
-    orders = {"hold at half": lambda: visit.proxy.hold_after(SIZE * 3 // 2)}
-    seen = visit.play("broken", orders=orders, files=files)
+    seen = visit.play("broken", files=files)
     visit.assert_stored(seen["digests"], *files)
-    assert len([offset for offset in seen["offsets"] if offset > 0]) >= 1  # none of them from the beginning
-    assert sorted(seen["offsets"])[:3] == [0, 0, 0]
+    assert seen["offsets"][:3] == [0, 0, 0]
+    assert min(seen["offsets"][3:]) > 0
 
 
 def test_an_upload_goes_on_after_a_reload_when_the_file_is_chosen_again(visit: Visit) -> None:
@@ -231,6 +237,32 @@ def test_an_upload_belongs_to_one_tab_and_the_next_one_takes_it_up_when_that_is_
 # --- Refusals ------------------------------------------------------------------------------------
 
 
+def test_when_the_disk_is_full_the_page_says_so_and_sends_the_file_when_there_is_room(
+    start: Start, small_disk: list[str], tmp_path: Path
+) -> None:
+    app = start(SQLiteBackEnd(), prefix=small_disk)
+    with HoldingProxy(app.address[1]) as proxy:
+        visit = Visit(app, proxy, tmp_path)
+        url = app.put("first", bytes(5_000_000), visit.session).json["url"]
+        file = visit.file("second", bytes(4_000_000))
+        make_room = {"make room": lambda: app.ask("DELETE", url, session=visit.session).status == 204}
+        seen = visit.play("refused", orders=make_room, files=[file], locale="en-GB")
+        assert seen["reasons"] == ["Not uploaded: the server's disk is full. Retry when there is room again."]
+        visit.assert_stored(seen["digests"], file)
+
+
+def test_files_of_a_type_that_is_not_taken_are_refused_and_none_is_tried_for_ever(start: Start, tmp_path: Path) -> None:
+    app = start(SQLiteBackEnd(), "--allow-types", "image/*")
+    with HoldingProxy(app.address[1]) as proxy:
+        visit = Visit(app, proxy, tmp_path)
+        files = [visit.file("large.bin"), visit.file("text.txt", b"text")]
+        seen = visit.play("refused", orders={"make room": lambda: False}, files=files, locale="en-GB")
+    assert seen["reasons"] == [
+        f"Not uploaded: such files are not taken: it is {kind}, and only image/* may be sent."
+        for kind in ("application/octet-stream", "text/plain")
+    ]
+
+
 @pytest.mark.parametrize(
     ("locale", "title", "reasons"),
     [
@@ -247,7 +279,7 @@ def test_what_the_server_refuses_is_said_in_the_readers_words(
     start: Start, tmp_path: Path, locale: str, title: str, reasons: tuple[str, str]
 ) -> None:
     app = start(SQLiteBackEnd(), "--max-size", "2000000", "--quota", "1500000")
-    with Proxy(app.address[1]) as proxy:
+    with HoldingProxy(app.address[1]) as proxy:
         visit = Visit(app, proxy, tmp_path)
         files = [visit.file("large", bytes(2_000_001)), visit.file("one too many", bytes(1_900_000))]
         seen = visit.play("refused", orders={"make room": lambda: False}, files=files, locale=locale)
@@ -265,7 +297,7 @@ def test_tokens_password_and_all_sessions(visit: Visit) -> None:
     def check(condition: bool) -> None:
         assert condition
 
-    orders: dict[str, Callable[..., object]] = {
+    orders: Mapping[str, Callable[..., object]] = {
         "use the token": lambda token: check(listed(token) == 200),
         "the token is refused": lambda token: check(listed(token) == 401),
         "the old session is over": lambda: check(visit.app.ask("GET", "/uploads", session=visit.session).status == 401),

@@ -263,18 +263,6 @@ def test_a_client_that_resets_its_connection_leaves_nothing(app: App, session: s
 # --- The page and the rest --------------------------------------------------------------------
 
 
-def test_the_page_may_load_only_what_is_its_own(app: App) -> None:
-    answer = app.ask("GET", "/")
-    assert answer.status == 200
-    assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-
-
-@pytest.mark.parametrize("path", ["/static/app.js", "/static/strings.js", "/static/style.css", "/static/icon.svg"])
-def test_the_pages_files_are_served(app: App, path: str) -> None:
-    assert app.ask("GET", path).status == 200
-
-
 @pytest.mark.parametrize("path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static/..%2fapp.py", "/static/"])
 def test_no_other_file_is_served(app: App, path: str) -> None:
     assert app.ask("GET", path).status == 404

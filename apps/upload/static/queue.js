@@ -100,13 +100,15 @@ async function send(item) {
 async function sendPersistently(item, signal) {
   const began = (url) => beginning(item, url);
   const moved = (loaded) => progressed(item, loaded);
+  let anew = false;
   for (;;) {
     try {
       return await upload(item.file, item.url, { began, moved, signal });
     } catch (error) {
       signal.throwIfAborted();
-      if (error.status === 404 && item.url) {
+      if (error.status === 404 && item.url && !anew) {
         letGo(item); // it has expired: from the beginning
+        anew = true;
         continue;
       }
       if (error.status === 0 && !(await isReadable(item.file))) throw new Error(text("unreadable"));
@@ -132,11 +134,13 @@ function progressed(item, loaded) {
 
 // Waits twice as long after each failure, and not as long as others that failed at the same moment.
 async function waitAfter(error, item, signal) {
+  signal.throwIfAborted();
   const longest = Math.min(LONGEST_WAIT, 2 ** item.failures);
   const seconds = Math.max(error.wait, longest * (0.5 + Math.random() / 2));
   item.failures += 1;
-  const again = performance.now() + seconds * 1000;
-  change(item, { trouble: text(error.status === 0 ? "lost" : "busy"), again, rate: 0 });
+  const trouble = text(error.status === 0 ? "lost" : "busy");
+  if (item.failures === 1) say(trouble);
+  change(item, { trouble, again: performance.now() + seconds * 1000, rate: 0 });
   await new Promise((resolve) => {
     item.wake = resolve;
     setTimeout(resolve, seconds * 1000);
@@ -154,7 +158,7 @@ function letGo(item) {
   if (!item.url) return;
   forgetUpload(item.url);
   release(item.url);
-  item.url = null;
+  Object.assign(item, { url: null, farthest: 0 });
 }
 
 // ---- What its user does
