@@ -1,4 +1,4 @@
-"""A TCP proxy between a browser and the app, which holds uploads in their middle and cuts connections when it is told."""
+"""A TCP proxy between a browser and the app, which holds uploads in their middle and cuts connections when told to."""
 
 from __future__ import annotations
 

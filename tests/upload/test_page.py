@@ -243,8 +243,8 @@ def test_when_the_disk_is_full_the_page_says_so_and_sends_the_file_when_there_is
     app = start(SQLiteBackEnd(), prefix=small_disk)
     with HoldingProxy(app.address[1]) as proxy:
         visit = Visit(app, proxy, tmp_path)
-        url = app.put("first", bytes(5_000_000), visit.session).json["url"]
-        file = visit.file("second", bytes(4_000_000))
+        url = app.put("first", bytes(6_000_000), visit.session).json["url"]
+        file = visit.file("second", bytes(6_000_000))
         make_room = {"make room": lambda: app.ask("DELETE", url, session=visit.session).status == 204}
         seen = visit.play("refused", orders=make_room, files=[file], locale="en-GB")
         assert seen["reasons"] == ["Not uploaded: the server's disk is full. Retry when there is room again."]
