@@ -66,7 +66,7 @@ class Policy:
                 yield from coro.sleep(PAUSE)
             stored, gone = yield from self._stored(user_id)
             with (yield from self.shared.page(user_id)) as page:  # from here on nothing is waited for
-                ended = page.gone - gone  # meanwhile: they are in `stored` or they are not
+                ended = 0 if gone is None else page.gone - gone  # meanwhile: they are in `stored` or they are not
                 try:
                     limit, counted = self._decide(page, size, stored + ended)
                 except (TooLarge, HTTPError):
@@ -75,17 +75,19 @@ class Policy:
                     page.forget_dead()
                     page.write(self.under_way[user_id], self.pending[user_id])
                     continue
+                page.write(self.under_way[user_id] + 1, self.pending[user_id] + counted)
                 self.under_way[user_id] += 1
                 self.pending[user_id] += counted
-                page.write(self.under_way[user_id], self.pending[user_id])
             break
         return Admission(self, user_id, counted, limit, room)
 
-    def _stored(self, user_id: int) -> Coro[tuple[int, int]]:
-        """Bytes of the user's uploads that have their rows; and `Page.gone` of before they were counted."""
+    def _stored(self, user_id: int) -> Coro[tuple[int, int | None]]:
+        """Bytes of the user's uploads that have their rows, if that matters; and `Page.gone` of before."""
+        if self.quota is None:
+            return 0, None
         with (yield from self.shared.page(user_id)) as page:
             gone = page.gone
-        return (0 if self.quota is None else (yield from self.metadata.usage(user_id))), gone
+        return (yield from self.metadata.usage(user_id)), gone
 
     def _decide(self, page: Page, size: int | None, stored: int) -> tuple[int | None, int]:
         """How many bytes it may have, and how many count for it. `TooLarge`, `HTTPError` 429."""

@@ -16,6 +16,7 @@ import os
 import secrets
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, Self
 
 import coro
@@ -66,7 +67,7 @@ class Shared:
             self._slot = next((slot for slot in range(SLOTS) if self._lock(slot)), SLOTS)
             if self._slot == SLOTS:
                 raise OSError(errno.EAGAIN, f"more than {SLOTS} processes use it", directory)
-            self._tell()
+            self._tell(0)
         except BaseException:
             os.close(self._fd)
             raise
@@ -92,20 +93,20 @@ class Shared:
         return Room(self, size)
 
     def _try_to_reserve(self, size: int) -> bool:
-        self.reserved += size
-        self._tell()  # before looking: nobody who looks after that can count on the same room
+        self._tell(self.reserved + size)  # before looking: nobody who looks after that can count on the same room
         disk = os.statvfs(self.directory)
         if disk.f_bavail * disk.f_frsize >= sum(reserved for _, _, reserved in self._slots()):
+            self.reserved += size
             return True
-        self.reserved -= size
-        self._tell()
+        self._tell(self.reserved)
         return False
 
     def give_back(self, count: int) -> None:
         """So many bytes less are to be written."""
         self.reserved -= count
         if self._told - self.reserved >= STEP or not self.reserved:
-            self._tell()
+            with suppress(OSError):  # of a disk that is full: then the others count it for a while longer
+                self._tell(self.reserved)
 
     # --- Processes ---------------------------------------------------------------------------
 
@@ -125,9 +126,9 @@ class Shared:
         for slot, (name, reserved) in enumerate(SLOT.iter_unpack(data)):
             yield slot, name.decode("ascii"), reserved
 
-    def _tell(self) -> None:
-        os.pwrite(self._fd, SLOT.pack(self.name.encode(), self.reserved), self._slot * SLOT.size)
-        self._told = self.reserved
+    def _tell(self, reserved: int) -> None:
+        os.pwrite(self._fd, SLOT.pack(self.name.encode(), reserved), self._slot * SLOT.size)
+        self._told = reserved
 
     def _lock(self, slot: int, kind: int = fcntl.F_WRLCK) -> bool:
         try:

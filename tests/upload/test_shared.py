@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -219,6 +220,25 @@ def test_uploads_of_a_process_that_is_gone_do_not_count(two: tuple[Shared, Share
     one.shared.close()
     with coro.run(other.admit(1, 1000, 1000)) as admission:
         assert admission.limit == 1000
+
+
+def test_nothing_is_promised_that_cannot_be_written_down(
+    two: tuple[Shared, Shared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    one = policy(two[0], Table(), quota=1000, parallel=1)
+    room = coro.run(two[0].reserve(STEP))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        for size in PIECE_SIZE + 1, 1:
+            with pytest.raises(OSError, match="No space left"):
+                coro.run(one.admit(1, 1, size))
+        room.release()  # of which the others learn later
+    with coro.run(one.admit(1, 1000, 1)), coro.run(two[1].page(1)) as page:
+        assert (page.under_way(), two[0].reserved) == ((1, 1000), 0)
+    two[0].close()
 
 
 def test_page_that_was_torn_by_a_crash_of_the_system_is_begun_anew(two: tuple[Shared, Shared]) -> None:
