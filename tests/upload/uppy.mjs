@@ -15,7 +15,9 @@ const bundle = await build({
   },
   bundle: true, format: "iife", write: false, logLevel: "error",
 });
+const timeout = 100_000; // milliseconds: for machines that are busy
 const browser = await chromium.launch({
+  timeout,
   executablePath: execFileSync("which", ["chromium"], { encoding: "utf8" }).trim(),
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
@@ -23,6 +25,7 @@ const seen = { errors: [] };
 try {
   const context = await browser.newContext({ bypassCSP: true }); // the script comes from here, not from the service
   await context.addCookies([{ name: "session", value: session, url }]);
+  context.setDefaultTimeout(timeout);
   const page = await context.newPage();
   page.on("pageerror", (error) => seen.errors.push(String(error)));
   await page.goto(`${url}health`);
