@@ -27,6 +27,7 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -106,6 +107,7 @@ class Page:
         path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)])
         self._environment = {
             **os.environ, "PATH": path, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONUNBUFFERED": "1",  # what it prints comes in the order in which a terminal would show it
             "XDG_RUNTIME_DIR": str(folder), "COLUMNS": "120",
         }  # fmt: skip
 
@@ -128,19 +130,24 @@ class Page:
         return block.body
 
     def _console(self, body: str) -> str:
-        text = ""
-        for line in body.splitlines():
-            if line.startswith("$ "):
-                done = subprocess.run(
-                    ["bash", "-c", line[2:]], cwd=self._folder, env=self._environment, timeout=PATIENCE,
-                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                )  # fmt: skip
-                if done.returncode:
-                    raise Wrong(f"{line} failed with exit code {done.returncode}:\n{done.stdout}")
-                text += f"{line}\n{done.stdout}"
-        if not text:
+        commands = [line for line in body.splitlines() if line.startswith("$ ")]
+        if not commands:
             raise Wrong("no line of this block begins with '$ '")
-        return text
+        return "".join(f"{line}\n{self._output(line[2:])}" for line in commands)
+
+    def _output(self, command: str) -> str:
+        process = subprocess.Popen(
+            ["bash", "-c", command], cwd=self._folder, env=self._environment, text=True, process_group=0,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            output = process.communicate(timeout=PATIENCE)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # also what it has started
+            raise Wrong(f"{command} was not done after {PATIENCE} s:\n{process.communicate()[0]}") from None
+        if process.returncode:
+            raise Wrong(f"{command} failed with exit code {process.returncode}:\n{output}")
+        return output
 
     def _pycon(self, body: str) -> str:
         if self._session is None:

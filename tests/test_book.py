@@ -119,6 +119,12 @@ def test_what_does_not_happen_is_a_difference(shown: str, changed: str, line: in
     assert book.differences(PAGE.replace(shown, changed, 1))[0].startswith(f"line {line}: ")
 
 
+def test_a_command_that_does_not_end_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "PATIENCE", 0.2)
+    (found,) = book.differences("```console\n$ echo begun; sleep 1000 & sleep 1000\n```\n")
+    assert found.startswith("line 1: echo begun; sleep 1000 & sleep 1000 was not done after 0.2 s")
+
+
 def test_passages_stand_in_their_order() -> None:
     text = "one\n    two\n    three\nfour\n"
     for passage in "one\n", "two\nthree\n", "one\n...\nfour\n", "  two\n  three\n", "    two\n...\nfour\n":
