@@ -26,7 +26,6 @@ from tests.upload.nursery import MortalApp, Nursery
 from tests.upload.tus import PIECE, Client
 
 SMALL, LARGE = 1000, 150_000  # bytes: comes with its head; is received piece by piece
-KEPT = ("fsync", "rename", "send")  # calls that every way in must have been killed at
 
 
 @pytest.fixture
@@ -132,8 +131,11 @@ every_point = pytest.mark.parametrize("torn", [False, True], ids=["between", "to
 
 
 @every_point
+@pytest.mark.parametrize("options", [[], ["--no-fsync"]], ids=["fsync", "no-fsync"])
 @pytest.mark.parametrize("size", [SMALL, LARGE])
-def test_put(world: World, size: int, torn: bool) -> None:
+def test_put(world: World, size: int, options: list[str], torn: bool) -> None:
+    world.start_with(*options)
+
     def act() -> None:
         content = world.content(size)
         answer = world.app.put("a", content, world.client.session)
@@ -141,7 +143,7 @@ def test_put(world: World, size: int, torn: bool) -> None:
         world.accepted[answer.json["id"]] = content
 
     calls = world.sweep(act, torn=torn)
-    assert "pwrite64" in calls if torn else calls.issuperset(KEPT)
+    assert calls.issuperset({"pwrite64"} if torn or options else {"pwrite64", "fsync", "rename", "send"})
     world.end()
 
 
