@@ -12,8 +12,8 @@ from io import FileIO
 from typing import Protocol
 
 from coro.errors import ClosedError, EndOfStream, LimitExceeded
-from coro.io import EAGER, Buffer, Descriptor
-from coro.task import Coro
+from coro.io import EAGER, Buffer, Descriptor, Readable
+from coro.task import Coro, Request
 
 READ_SIZE = 65536  # bytes asked of the kernel at once
 LINE_LIMIT = 65536  # bytes that read_until takes unless told otherwise
@@ -23,6 +23,11 @@ class Source(Protocol):
     """Where the bytes of a `ReadStream` come from."""
 
     fd: int  # -1 once it is closed
+    drained: bool  # wait until it is readable before the next read
+    readable: Readable
+    blocked: Request  # what to wait for, when a read would block
+
+    def recv_nowait(self, limit: int) -> bytes | None: ...
 
     def recv(self, limit: int) -> Coro[bytes]: ...
 
@@ -96,6 +101,7 @@ class ReadStream:
 
         `LimitExceeded` when that is more than `limit` bytes, `EndOfStream` when the stream ends before it, OSError.
         """
+        source = self._source
         buffer: bytes | bytearray = self._buffer
         self._buffer = b""
         start = 0
@@ -110,7 +116,10 @@ class ReadStream:
                 return bytes(buffer[:end])
             start = max(0, len(buffer) - len(separator) + 1)
             try:
-                data = yield from self._source.recv(READ_SIZE)
+                if source.drained:  # `recv`, without a generator of its own: this is where most protocols wait
+                    yield source.readable
+                while (data := source.recv_nowait(READ_SIZE)) is None:
+                    yield source.blocked
             except BaseException:
                 self._buffer = bytes(buffer)  # for who reads next
                 raise
@@ -169,45 +178,48 @@ class WriteStream:
 class Pipe(Descriptor):
     """One end of a pipe, made non-blocking. Takes over `file`; `close` closes it."""
 
-    __slots__ = ("_drained", "_eager", "_file")
+    __slots__ = ("_eager", "_file", "blocked", "drained")
 
     def __init__(self, file: FileIO) -> None:
         os.set_blocking(file.fileno(), False)  # for this end alone: the other end is an open file of its own
         super().__init__(file.fileno())
         self._file = file
-        self._drained = False  # wait before the next read: the last one emptied the pipe, or it is time to
+        self.drained = False  # wait before the next read: the last one emptied the pipe, or it is time to
+        self.blocked: Request = self.readable  # what to wait for, when a read would block
         self._eager = 0  # operations in a row that did not wait
 
     def recv(self, limit: int) -> Coro[bytes]:
         """Up to `limit` bytes, as soon as there are any; b"" when all writers are gone. May suspend. OSError."""
-        while True:
-            yield from self._turn_to_read()
-            data = self._file.read(limit)
-            if data is not None:
-                self._note_read(len(data) < limit)
-                return data
-            self._drained = True
+        if self.drained:
+            yield self.readable
+        while (data := self.recv_nowait(limit)) is None:
+            yield self.blocked
+        return data
 
     def recv_into(self, buffer: bytearray | memoryview) -> Coro[int]:
         """Fill (part of) `buffer`; the number of bytes, 0 when all writers are gone. May suspend. OSError."""
-        while True:
-            yield from self._turn_to_read()
-            count = self._file.readinto(buffer)
-            if count is not None:
-                self._note_read(count < len(buffer))
-                return count
-            self._drained = True
-
-    def _turn_to_read(self) -> Coro[None]:
-        if self._drained:
+        if self.drained:
             yield self.readable
-            self._drained = False
-            self._eager = 0
         self._check_open()
+        while (count := self._file.readinto(buffer)) is None:
+            yield self.blocked
+            self._check_open()
+        self._note_read(count < len(buffer))
+        return count
+
+    def recv_nowait(self, limit: int) -> bytes | None:
+        """Up to `limit` bytes, b"" when all writers are gone; None: yield `blocked`, then try again. OSError."""
+        self._check_open()
+        data = self._file.read(limit)
+        if data is not None:
+            self._note_read(len(data) < limit)
+        return data
 
     def _note_read(self, short: bool) -> None:
         self._eager += 1
-        self._drained = short or self._eager >= EAGER
+        self.drained = short or self._eager >= EAGER
+        if self.drained:
+            self._eager = 0
 
     def send_all(self, data: Buffer) -> Coro[None]:
         """Write all of `data`. Suspends while the pipe is full. BrokenPipeError, OSError."""
