@@ -75,9 +75,10 @@ ABSOLUTE = re.compile(r"https?://([^/?]+)", re.IGNORECASE)
 # llhttp takes several spaces for one, and RTSP/1.0 for HTTP/1.0; RFC 9112, section 3 has one space and one name.
 REQUEST_LINE = re.compile(rb"[A-Z-]+ [^ ]+ HTTP/[0-9]\.[0-9]\r\n")
 # What most requests consist of, and what cannot be understood in two ways; all else is for llhttp.
-PLAIN_LINE = re.compile(rb"(GET|HEAD|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
+PLAIN_LINE = re.compile(rb"(GET|HEAD|PUT|POST|PATCH|DELETE|OPTIONS) (/[!\"$-~]*) HTTP/1\.1")
 PLAIN_FIELD = re.compile(rb"([A-Za-z0-9!#$%&'*+.^_`|~-]+): ([!-~]|[!-~][ -~]*[!-~])")
-FRAMING = {b"content-length", b"expect", b"proxy-connection", b"transfer-encoding", b"upgrade"}
+PLAIN_LENGTH = re.compile(rb"[0-9]{1,15}")
+FRAMING = {b"expect", b"proxy-connection", b"transfer-encoding", b"upgrade"}
 HEAD_END = b"\r\n\r\n"
 HEAD_SLACK = 256  # bytes that a head may have besides its target and its fields
 KNOWN_SIZE = 1024  # bytes of a line, or a head, that is remembered
@@ -89,14 +90,15 @@ class NotPlain(Exception):
 
 
 class Known(dict[bytes, T]):
-    """What bytes mean that were read before. Others are read when they are asked for."""
+    """What bytes mean that were read before. Others are read when they are asked for; `lasts` says what to remember."""
 
-    def __init__(self, read: Callable[[bytes], T]) -> None:
+    def __init__(self, read: Callable[[bytes], T], lasts: Callable[[T], bool] = bool) -> None:
         self._read = read
+        self._lasts = lasts
 
     def __missing__(self, data: bytes) -> T:
         meaning = self._read(data)
-        if meaning is not None and len(data) <= KNOWN_SIZE:
+        if len(data) <= KNOWN_SIZE and self._lasts(meaning):
             if len(self) >= KNOWN_NUMBER:
                 self.clear()
             self[data] = meaning
@@ -104,15 +106,15 @@ class Known(dict[bytes, T]):
 
 
 class PlainReader:
-    """Reads plain heads: of HTTP/1.1, without a body, each field once. Connections of one server share it.
+    """Reads plain heads: of HTTP/1.1, the length of a body told, each field once. Connections of one server share it.
 
     A client mostly sends the same request over and over, or the same fields with most requests: lines that were read
-    before, to the byte, are not read again, nor are whole heads, of which nothing ever changes.
+    before, to the byte, are not read again, nor are whole heads that no body follows: of these, nothing ever changes.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self.heads = Known(self._read_head)
+        self.heads = Known(self._read_head, lambda head: head is not None and head.complete)
         self.lines = Known(self._read_line)
         self.fields = Known(self._read_field)
 
@@ -131,7 +133,11 @@ class PlainReader:
         if len(fields) < len(lines) or b"host" not in fields:
             return None
         head = Head(method, target, "1.1", fields, True)
-        head.complete = True
+        if b"content-length" in fields:
+            head.content_length = int(fields[b"content-length"])
+            if head.content_length > self._limits.body:
+                return None
+        head.complete = not head.content_length
         return head
 
     def _read_line(self, line: bytes) -> tuple[str, str]:
@@ -149,6 +155,8 @@ class PlainReader:
             raise NotPlain
         if name == b"host" and not HOST.fullmatch(value):
             raise NotPlain
+        if name == b"content-length" and not PLAIN_LENGTH.fullmatch(value):
+            raise NotPlain
         return name, value
 
 
@@ -156,7 +164,8 @@ class RequestParser:
     """One connection's requests. Nothing here raises: what is wrong ends up in `refusal`.
 
     Bytes are looked at up to the end of one message at a time, so that a client that pipelines costs no more memory
-    than the bytes it has sent. A plain head that comes in one piece is read without llhttp.
+    than the bytes it has sent. llhttp reads heads that are not plain or come in pieces, and chunked bodies; a body that
+    has a length is only counted.
     """
 
     __slots__ = (
@@ -196,8 +205,10 @@ class RequestParser:
         """Take in received bytes. The next request, as soon as its head is complete, else None."""
         if data:
             if not (self._rest or self._line or self._last) and self._current is None and self._head is None:
-                head = self._plain.heads[data]
+                head = self._plain.heads[data] if len(data) <= KNOWN_SIZE else None
                 if head is not None:
+                    if not head.complete:
+                        self._current = head
                     return head
             self.feed(data)
         elif self._rest and self._head is None:
@@ -230,23 +241,30 @@ class RequestParser:
                     self.refusal = Refusal(400, "something follows the last request of the connection")
                 return
             if message is not None and message.content_length is not None:
-                size = message.content_length - message.buffered
+                self._take_body(message, message.content_length - message.buffered)
+                continue
+            end = (self._tail + rest).find(HEAD_END) if self._tail else rest.find(HEAD_END)
+            size = len(rest) if end < 0 else end + len(HEAD_END) - len(self._tail)
+            piece, self._rest = (rest, b"") if size >= len(rest) else (rest[:size], rest[size:])
+            whole = message is None and not self._line and end >= 0
+            head = self._plain.heads[piece] if whole else None
+            if head is None:
+                self._parse(piece)
             else:
-                end = (self._tail + rest).find(HEAD_END) if self._tail else rest.find(HEAD_END)
-                size = len(rest) if end < 0 else end + len(HEAD_END) - len(self._tail)
-            if size >= len(rest):
-                self._rest = b""
-                self._parse(rest)
-            else:
-                self._rest = rest[size:]
-                piece = rest[:size]
-                if message is None and not self._line:
-                    self._head = self._plain.heads[piece]
-                if message is not None or self._head is None:
-                    self._parse(piece)
+                self._head = head
+                self._current = None if head.complete else head
+
+    def _take_body(self, head: Head, missing: int) -> None:
+        """More of a body of which so many bytes are missing. llhttp does not see it, and begins anew behind it."""
+        rest = self._rest
+        piece, self._rest = (rest, b"") if missing >= len(rest) else (rest[:missing], rest[missing:])
+        self._add(head, piece)
+        if len(piece) == missing:
+            head.complete = True
+            self._restart()
 
     def _parse(self, piece: bytes) -> None:
-        """Have llhttp look at a piece, which ends no later than the message or the head that it belongs to."""
+        """Have llhttp look at a piece, which ends no later than the head or the chunked body that it belongs to."""
         if self._llhttp is None:
             self._llhttp = httptools.HttpRequestParser(self)
         message = self._current
@@ -264,9 +282,8 @@ class RequestParser:
             self.refusal = self.refusal or Refusal(status, f"malformed request: {error}")
             return
         if message is not None:
-            if message.chunked:
-                self._framing += len(piece) - (message.buffered - before)
-                self._check_chunk_framing()
+            self._framing += len(piece) - (message.buffered - before)
+            self._check_chunk_framing()
         elif self._head is None and self._line:
             self._unparsed += len(piece)
             if self._unparsed > self.limits.head + self.limits.target + HEAD_SLACK:
@@ -275,22 +292,19 @@ class RequestParser:
     def _leave_upgrade(self, head: Head | None) -> None:
         """llhttp takes all that follows an upgrade for another protocol's; whether it is, the server will decide.
 
-        A request with a body stays one of HTTP/1.1, as RFC 9110, section 7.8 allows. A new llhttp is brought to where
-        its body begins: it reads the framing of `head` once more.
+        A request with a body stays one of HTTP/1.1, as RFC 9110, section 7.8 allows. If that is chunked, a new llhttp
+        is brought to where it begins: it reads the framing of `head` once more.
         """
         self._restart()
         if head is None:
             return
         if head.chunked:
-            framing = b"Transfer-Encoding: chunked"
-        elif head.content_length:
-            framing = b"Content-Length: %d" % head.content_length
-        else:
+            self._line = b"POST / HTTP/1.1\r\n"
+            self._llhttp = httptools.HttpRequestParser(self)
+            self._llhttp.feed_data(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        elif not head.content_length:
             head.upgrade = head.version == "1.1"
             return
-        self._line = b"POST / HTTP/1.1\r\n"
-        self._llhttp = httptools.HttpRequestParser(self)
-        self._llhttp.feed_data(b"POST / HTTP/1.1\r\nHost: localhost\r\n" + framing + HEAD_END)
         self._head = self._current = head
         head.complete = False
 
@@ -351,15 +365,17 @@ class RequestParser:
         self._chunk_count += 1
 
     def on_body(self, data: bytes) -> None:
-        head = self._current
-        assert head is not None
+        assert self._current is not None
+        self._add(self._current, data)
+        if self._current.buffered > self.limits.body:
+            self._refuse_body()
+
+    def _add(self, head: Head, data: bytes) -> None:
         if head.chunks:
             head.chunks.append(data)
         else:
             head.chunks = [data]
         head.buffered += len(data)
-        if head.buffered > self.limits.body:
-            self._refuse_body()
 
     def on_message_complete(self) -> None:
         assert self._current is not None
