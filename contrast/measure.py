@@ -30,7 +30,7 @@ REQUEST = b"POST / HTTP/1.1\r\nHost: contrast\r\nCookie: session=%s\r\nContent-L
     next(iter(SESSIONS)), len(BODY), BODY
 )  # fmt: skip
 REQUESTS = 10_000  # so many are measured
-ROUNDS = 5  # and so many on each connection; fewer where they would take too long
+ROUNDS = 5  # and so many on each connection, if they don't take too long
 COUNTED = 20  # requests whose switches are counted
 SILENCE = 60.0  # seconds without any answer, after which a program is given up
 OTHER_DESCRIPTORS = 100  # that a process has open besides its connections
@@ -77,34 +77,22 @@ def measure(program: str, load: Load) -> Figures:
     """The figures of one program. `Failed` when it ended early or fell silent."""
     with running(program, load.delay) as (process, port):
         pid = process.pid
-        with Clients(port, 1, 1) as client:
-            client.send(10)  # what is loaded or cached on first use belongs to no connection
+        with Clients(port, 1, 1) as first:
+            first.send(10)  # what is loaded or cached on first use belongs to no connection
         before = resident(pid)
         with Clients(port, load.connections, load.at_once) as clients:
-            first = _spent(pid, clients, 1)
+            began = time.monotonic()
+            clients.send(1)
+            possible = int(load.longest / (time.monotonic() - began))
             memory = resident(pid)
-            rounds = min(int(load.longest / first.seconds), max(ROUNDS, REQUESTS // load.connections))
-            spent = _spent(pid, clients, rounds) if rounds else first
-    requests = max(1, rounds) * load.connections
+            rounds = max(1, min(possible, max(ROUNDS, REQUESTS // load.connections)))
+            began, cpu, switches = time.monotonic(), cpu_seconds(pid), kernel_switches(pid)
+            clients.send(rounds)
+            requests, took = rounds * load.connections, time.monotonic() - began
+            cpu = cpu_seconds(pid) - cpu
+            switches = kernel_switches(pid) - switches
     per_connection = (memory - before) / load.connections
-    return Figures(
-        requests / spent.seconds, spent.cpu / requests, memory, per_connection, spent.kernel_switches / requests
-    )
-
-
-@dataclass(frozen=True)
-class Spent:
-    """What some rounds took: time that passed, CPU time of the program, its context switches."""
-
-    seconds: float
-    cpu: float
-    kernel_switches: int
-
-
-def _spent(pid: int, clients: Clients, rounds: int) -> Spent:
-    began, cpu, switches = time.monotonic(), cpu_seconds(pid), kernel_switches(pid)
-    clients.send(rounds)
-    return Spent(time.monotonic() - began, cpu_seconds(pid) - cpu, kernel_switches(pid) - switches)
+    return Figures(requests / took, cpu / requests, memory, per_connection, switches / requests)
 
 
 def count_switches(program: str) -> float:

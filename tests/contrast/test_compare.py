@@ -47,14 +47,6 @@ def test_counts_the_context_switches_of_all_threads(capsys: pytest.CaptureFixtur
     assert rows(capsys.readouterr().out)["threads"][5] >= 2  # each request waits for two answers of services
 
 
-def test_a_program_that_is_slow_is_measured_by_its_first_round(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(comparing, "LONGEST", 0.0)
-    assert compare(3, 0.001, ["threads"]) == 0
-    assert rows(capsys.readouterr().out)["threads"][5] >= 2
-
-
 def test_names_what_this_machine_cannot_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
