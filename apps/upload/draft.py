@@ -71,7 +71,7 @@ class DraftHandlers:
 
         def handle(request: Request) -> Coro[Answer]:
             try:
-                with self.app.refusals():
+                with self.app.refusals:
                     return (yield from handler(request))
             except Problem as problem:
                 return problem.response()

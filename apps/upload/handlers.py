@@ -24,9 +24,9 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from ipaddress import ip_address
+from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -79,7 +79,7 @@ class UploadHandlers:
         self.metrics = Metrics()
         self.storage = storage
         self.contents = contents
-        self._reported: dict[str, float] = {}  # when it was last logged that a store is down
+        self.refusals = Refusals()
         self.router = router = Router()
         router.add("POST", "/upload", self.post)
         router.add("GET", "/uploads", self.list)
@@ -99,28 +99,10 @@ class UploadHandlers:
 
     def handle(self, request: Request) -> Coro[Answer]:
         """The answer to any request. Suspends. `HTTPError`."""
-        with self.refusals():
+        with self.refusals:
             if request.method not in SAFE_METHODS:
                 _check_origin(request)
             return (yield from self.router.handle(request))
-
-    @contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Make an `HTTPError` of what keeps the app from doing what it was asked."""
-        try:
-            yield
-        except StoreDown as error:
-            self._report(error)
-            raise HTTPError(503, f"{error.server} does not answer; try again later", RETRY_SOON) from None
-        except TooLarge as error:
-            raise HTTPError(413, str(error)) from None
-        except (NoRoom, OSError) as error:
-            if isinstance(error, OSError) and error.errno in OUT_OF_DESCRIPTORS:
-                raise HTTPError(503, "too many uploads at once; try again later", RETRY_SOON) from None
-            if isinstance(error, OSError) and error.errno not in FULL:
-                raise
-            logger.warning("%s", error)
-            raise HTTPError(507, "the disk is full") from None
 
     # --- Uploading -------------------------------------------------------------------
 
@@ -256,6 +238,28 @@ class UploadHandlers:
         if not _is_local(request.client):
             yield from self.user(request)
         return (yield from self.metrics.handle(request))
+
+
+class Refusals:
+    """A block in which what keeps the app from doing what it was asked becomes an `HTTPError`."""
+
+    def __init__(self) -> None:
+        self._reported: dict[str, float] = {}  # when it was last logged that a store is down
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if isinstance(error, StoreDown):
+            self._report(error)
+            raise HTTPError(503, f"{error.server} does not answer; try again later", RETRY_SOON) from None
+        if isinstance(error, TooLarge):
+            raise HTTPError(413, str(error)) from None
+        if isinstance(error, OSError) and error.errno in OUT_OF_DESCRIPTORS:
+            raise HTTPError(503, "too many uploads at once; try again later", RETRY_SOON) from None
+        if isinstance(error, NoRoom) or (isinstance(error, OSError) and error.errno in FULL):
+            logger.warning("%s", error)
+            raise HTTPError(507, "the disk is full") from None
 
     def _report(self, error: StoreDown) -> None:
         """Log that a store is down, but not for each request that needs it."""

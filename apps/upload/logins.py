@@ -45,7 +45,10 @@ class LoginHandlers:
         """The id of the user who asks, by session or API token. `HTTPError` 401."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer":  # another scheme's is meant for a proxy before us
-            return (yield from self._user_of_session(request))
+            return self._user_of_session(request)
+        return self._user_of_token(token)
+
+    def _user_of_token(self, token: str) -> Coro[int]:
         user_id = (yield from self.accounts.find_token(token)) if len(token) <= MAX_TOKEN_LENGTH else None
         if user_id is None:
             raise HTTPError(401, "there is no such API token", [("WWW-Authenticate", "Bearer")])

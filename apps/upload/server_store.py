@@ -132,7 +132,10 @@ class RedisSessions:
         return token
 
     def lookup(self, token: str) -> Coro[int | None]:
-        value = yield from self._ask(self._redis.get(f"session:{token}"))
+        try:  # as `_ask`, without a frame of its own: each request comes here
+            value = yield from self._redis.get(f"session:{token}")
+        except RedisError as error:
+            raise StoreDown("Redis", error) from error
         return int(value) if value is not None and value.isdigit() else None
 
     def delete(self, token: str) -> Coro[None]:

@@ -93,7 +93,7 @@ class TusHandlers:
 
         def handle(request: Request) -> Coro[Answer]:
             try:
-                with self.app.refusals():
+                with self.app.refusals:
                     if request.headers.get("tus-resumable") != VERSION:
                         raise HTTPError(412, f"Tus-Resumable has to be {VERSION}", [("Tus-Version", VERSION)])
                     return (yield from handler(request))

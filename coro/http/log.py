@@ -26,10 +26,12 @@ class AccessLog:
 
     def record(self, request: Request, status: int, size: int, seconds: float) -> None:
         """Note one answered request: the answer's status, the bytes of its body, and the time it took."""
-        fields = request.headers
+        fields, head = request.headers, request.head
+        line = f"{head.method} {head.target} HTTP/{head.version}"
         referer, agent = fields.get("referer", "-"), fields.get("user-agent", "-")
-        line = f"{request.method} {request.target} HTTP/{request.version}"
-        self._add(request.client, line, status, size, f'"{_quoted(referer)}" "{_quoted(agent)}" {seconds:.3f}')
+        if not _harmless(line + referer + agent):
+            line, referer, agent = _quoted(line), _quoted(referer), _quoted(agent)
+        self._add(request.client, line, status, size, f'"{referer}" "{agent}" {seconds:.3f}')
 
     def record_refusal(self, peer: str, status: int, size: int) -> None:
         """Note bytes that could not become a request."""
@@ -41,7 +43,7 @@ class AccessLog:
             self._second, self._date = second, time.strftime("%d/%b/%Y:%H:%M:%S +0000", time.gmtime(second))
         if host == UNIX:
             host = "unix:"  # as nginx has it
-        self.add(f'{host} - - [{self._date}] "{_quoted(line)}" {status} {size or "-"} {rest}\n')
+        self.add(f'{host} - - [{self._date}] "{line}" {status} {size or "-"} {rest}\n')
 
     def add(self, line: str) -> None:
         """Collect a line, to be written soon. Does not suspend."""
@@ -59,8 +61,13 @@ class AccessLog:
                 logger.error("%d lines of the access log are lost: %s", len(lines), error)
 
 
+def _harmless(text: str) -> bool:
+    """Can text of the client's neither end its field nor its line?"""
+    return text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+
+
 def _quoted(text: str) -> str:
-    """Text of the client's, so that it can neither end its field nor its line."""
-    if text.isascii() and text.isprintable() and '"' not in text and "\\" not in text:
+    """Text of the client's, so that it is harmless."""
+    if _harmless(text):
         return text
     return text.encode("unicode_escape").decode("ascii").replace('"', '\\"')

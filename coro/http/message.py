@@ -90,6 +90,7 @@ class Request:
 
     params: Mapping[str, str] = NO_PARAMS  # what the router found in the path
     _body: Body | None = None
+    _fields: Headers | None = None
     _cookies: dict[str, str] | None = None
 
     def __init__(self, head: Head, connection: Connection) -> None:
@@ -159,7 +160,9 @@ class Request:
 
     @property
     def headers(self) -> Headers:
-        return Headers(self.head.fields)
+        if self._fields is None:
+            self._fields = Headers(self.head.fields)
+        return self._fields
 
     @property
     def content_length(self) -> int | None:
@@ -270,7 +273,8 @@ class Response:
             content_type = content_type or "text/plain; charset=utf-8"
         self.body = body
         if content_type is not None:
-            headers = (*headers, ("Content-Type", content_type)) if headers else (("Content-Type", content_type),)
+            field = ("Content-Type", content_type)
+            headers = (*headers, field) if type(headers) is tuple else [*headers, field]  # see `encode_head`
         self.headers = headers
 
     @classmethod
@@ -352,6 +356,7 @@ def encode_head(status: int, headers: HeaderList, length: int | None, chunked: b
     """Status line and header fields, to the empty line.
 
     ValueError for a status that is none, a field that would end its line, and fields that are the server's own.
+    Fields in a tuple are taken for those that many answers have, and remembered.
     """
     global _second, _date
     second = time() // 1
