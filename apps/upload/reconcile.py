@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import coro
-from apps.upload.storage import DELETED, FILES, PART, RUNS
+from apps.upload.storage import DELETED, FILES, PART, RUNS, sync_directory
 from apps.upload.store import Metadata
 from coro import Coro
 
@@ -68,6 +68,8 @@ def _settle(root: Path, run: str, metadata: Metadata, report: Callable[[str], No
             del sizes[path]
     for path in (*parts, *sizes):
         yield from coro.on_disk(_remove, root / path)
+    for directory in {os.path.dirname(path) for path in (*parts, *sizes)}:  # before it is forgotten where to look
+        yield from coro.on_disk(sync_directory, str(root / directory))
     if parts or sizes:
         report(f"removed {len(parts) + len(sizes)} files that a crash left behind, of uploads that were not accepted")
 

@@ -106,8 +106,13 @@ class Storage:
     def close(self) -> None:
         """Say that this run ended in order, unless some file's fate is open. No upload may be under way."""
         for directory in self._directories:
-            with suppress(OSError):  # there are files in it
+            try:
                 os.rmdir(self.root / directory)
+            except OSError:  # there are files in it
+                if self.durable:  # what was removed stays so: nobody will look for it
+                    sync_directory(str(self.root / directory))
+        if self.durable:
+            sync_directory(str(self.root / FILES))
         if not self.undecided:
             os.unlink(self.root / RUNS / self.run)
         os.close(self._lock)

@@ -103,6 +103,29 @@ def test_what_the_next_start_needs_to_settle_a_crash(app: MortalApp) -> None:
     assert_durable(app, f"runs/{run.name}", *([] if app.back_end.options else ["upload.sqlite3"]))
 
 
+@pytest.mark.parametrize("killed", [True, False])
+def test_rubbish_is_gone_for_good_before_it_is_forgotten_where_to_look(app: MortalApp, killed: bool) -> None:
+    session = app.log_in()
+    app.put("kept", SMALL, session)
+    [run] = (app.directory / "runs").iterdir()
+    with app.begin_put(session, len(LARGE), LARGE[:-1]):
+        eventually(lambda: any(path.endswith(".part") for path in app.files))
+        if killed:
+            app.kill()
+    if killed:
+        app.start()
+    else:
+        eventually(lambda: not any(path.endswith(".part") for path in app.files))
+        app.stop()
+    calls = app.nursery.noted()
+    [forgotten] = [number for number, call in enumerate(calls) if call == ["unlink", str(run)]]
+    removed, path = [
+        (number, Path(call[1])) for number, call in enumerate(calls)
+        if call[0] == "unlink" and call[1].endswith(".part") and call[1].startswith(str(app.directory / "files"))
+    ][-1]  # fmt: skip
+    assert ["synced", str(path.parent)] in calls[removed:forgotten]
+
+
 def test_form(app: MortalApp) -> None:
     body, kind = form(("a", SMALL), ("b", LARGE))
     assert app.ask("POST", "/upload", body, session=app.log_in(), Content_Type=kind).status == 201
