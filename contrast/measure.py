@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,9 +90,10 @@ def measure(program: str, load: Load) -> Figures:
             clients.send(rounds)
             requests, took = rounds * load.connections, time.monotonic() - began
             cpu = cpu_seconds(pid) - cpu
-            switches = kernel_switches(pid) - switches
+            # Of those that are there still: one of an earlier client may have been ending.
+            kernel = sum(count - switches.get(thread, 0) for thread, count in kernel_switches(pid).items())
     per_connection = (memory - before) / load.connections
-    return Figures(requests / took, cpu / requests, memory, per_connection, switches / requests)
+    return Figures(requests / took, cpu / requests, memory, per_connection, kernel / requests)
 
 
 def count_switches(program: str) -> float:
@@ -212,11 +213,14 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def kernel_switches(pid: int) -> int:
-    """Context switches, voluntary and not, of the threads that a process has now."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    lines = [line for thread in threads for line in (thread / "status").read_text().splitlines()]
-    return sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+def kernel_switches(pid: int) -> dict[str, int]:
+    """Context switches so far, voluntary and not, of each thread that a process has now."""
+    counts = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            lines = (thread / "status").read_text().splitlines()
+            counts[thread.name] = sum(int(line.split()[1]) for line in lines if "ctxt_switches" in line)
+    return counts
 
 
 def resident(pid: int) -> int:
