@@ -1,8 +1,8 @@
 """The upload job: its servers, and how its results are checked.
 
 `PUT /upload/NAME` with a session cookie: look the session up in Redis, stream the body to a new file, insert
-the row into MariaDB and commit, answer 201. All servers do this with one process, and with the disk's
-durability left out: coro with `--no-fsync --no-digest`.
+the row into MariaDB and commit, answer 201. All servers do this with one process, without an access log, and with
+the disk's durability left out: coro with the options `BARE`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from benchmarks import golang
 from benchmarks.processes import Failed, Peer, free_port, python, serving
 from benchmarks.stores import DATABASE, Stores
 
+BARE = ("--no-fsync", "--no-digest", "--access-log", "off")
 CLIENTS = ("redis", "hiredis", "asyncmy")
 CORO = Peer("coro", "coro")
 RAW_ASGI = Peer("uvicorn, raw ASGI", "asgi", ("uvicorn", "uvloop", "httptools", *CLIENTS))
@@ -48,7 +49,7 @@ class Server:
 def server(
     peer: Peer,
     stores: Stores,
-    options: Sequence[str] = ("--no-fsync", "--no-digest"),
+    options: Sequence[str] = BARE,
     tools: Sequence[str] = (),
 ) -> Iterator[Server]:
     """Run a peer with an empty database and directory. `options`: of the upload app; `tools`: of `coro run`."""

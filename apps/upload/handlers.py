@@ -90,12 +90,12 @@ class UploadHandlers:
         router.add("GET", "/metrics", self.show_metrics)
         add_page(router)
         self.user = LoginHandlers(router, sessions, Accounts(sessions, metadata, storage.root)).user
-        DownloadHandlers(self)
-        TusHandlers(self, Arrivals(self, resumables))
         if draft:
             DraftHandlers(self, Arrivals(self, resumables, draft=True))
         else:
-            router.add("PUT", "/upload/{name}", self.put)
+            router.add("PUT", "/upload/{name}", self.put)  # one of the first: patterns are tried in this order
+        DownloadHandlers(self)
+        TusHandlers(self, Arrivals(self, resumables))
 
     def handle(self, request: Request) -> Coro[Answer]:
         """The answer to any request. Suspends. `HTTPError`."""

@@ -42,6 +42,8 @@ class Proxies:
 
     def client(self, host: str, forwarded_for: str) -> str:
         """The client's address, for a connection from `host` with the given `X-Forwarded-For`."""
+        if not forwarded_for:
+            return host
         addresses = forwarded_for.split(",")
         while addresses and self.trusts(host):
             said = addresses.pop()

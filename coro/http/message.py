@@ -55,6 +55,12 @@ class ClientDisconnected(CoroError):
     """The client went away, or broke the protocol, in the middle of its request or of our answer."""
 
 
+@functools.lru_cache
+def _key(name: str) -> bytes:
+    """A field's name as the parser has it."""
+    return name.lower().encode("latin-1")
+
+
 class Headers(Mapping[str, str]):
     """Header fields of a request; names are case-insensitive. Fields sent several times are joined by commas."""
 
@@ -64,14 +70,14 @@ class Headers(Mapping[str, str]):
         self._fields = fields
 
     def __getitem__(self, name: str) -> str:
-        return self._fields[name.lower().encode("latin-1")].decode("latin-1")
+        return self._fields[_key(name)].decode("latin-1")
 
     @overload
     def get(self, name: str) -> str | None: ...
     @overload
     def get(self, name: str, default: T) -> str | T: ...
     def get(self, name: str, default: object = None) -> object:
-        value = self._fields.get(name.lower().encode("latin-1"))
+        value = self._fields.get(_key(name))
         return default if value is None else value.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:

@@ -261,7 +261,9 @@ class RequestParser:
         self._add(head, piece)
         if len(piece) == missing:
             head.complete = True
-            self._restart()
+            self._current = None
+            if self._llhttp is not None:
+                self._restart()
 
     def _parse(self, piece: bytes) -> None:
         """Have llhttp look at a piece, which ends no later than the head or the chunked body that it belongs to."""

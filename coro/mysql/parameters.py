@@ -66,14 +66,20 @@ def encode_parameters(parameters: Sequence[Parameter]) -> bytes:
     nulls = 0
     types: list[bytes] = []
     values: list[bytes] = []
-    for index, value in enumerate(parameters):
-        if value is None:
-            nulls |= 1 << index
-            types.append(_NULL)
-            continue
-        kind, data = encode_parameter(index, value)
-        types.append(kind)
-        values.append(data)
+    try:
+        for index, value in enumerate(parameters):
+            if value is None:
+                nulls |= 1 << index
+                types.append(_NULL)
+            elif type(value) is str:  # as `encode_parameter` does it: most values are
+                types.append(_STRING)
+                values.append(lenenc(value.encode()))
+            else:
+                kind, data = encode_parameter(index, value)
+                types.append(kind)
+                values.append(data)
+    except UnicodeEncodeError as error:
+        raise DataError(f"parameter {index + 1}: {error}") from None
     bits = nulls.to_bytes((len(parameters) + 7) // 8, "little")
     return b"".join((bits, b"\x01", *types, *values))
 
