@@ -140,7 +140,9 @@ def _command_line(arguments: Sequence[str]) -> int:
     if options.command == "check":
         return check.main(options.paths)
     if options.command == "ps":
-        return client.show_processes() if options.pid is None else client.show_tree(options.pid, options.json)
+        if options.pid is None:
+            return client.show_processes(options.json)
+        return client.show_tree(options.pid, options.json)
     if options.command == "top":
         return top_command.watch(options.pid)
     undriven.install()

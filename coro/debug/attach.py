@@ -50,6 +50,10 @@ class AttachError(CoroError):
     """Why a process cannot be attached to, and what to do."""
 
 
+class HeldUpError(AttachError):
+    """The loop does not come to answering; it may later."""
+
+
 @dataclass(frozen=True)
 class Marker:
     """What a process that can be attached to says of itself."""
@@ -183,14 +187,21 @@ class _Desk:
             self._listening = True
         listener.settimeout(LISTEN_CHECK)
         while True:
-            with suppress(TimeoutError):
+            full = False
+            try:
                 connection, _ = listener.accept()
+            except TimeoutError:
+                pass
+            except OSError as error:  # too many are open
+                logger.warning("cannot let coro ps or coro top in: %s; kill -USR1 shows the tasks here", error.strerror)
+                full = True
+            else:
                 with self._lock:
                     self._clients += 1
                     self._until = 0.0
                 threading.Thread(target=self._serve, args=(connection,), name="coro-attach", daemon=True).start()
             with self._lock:
-                if not self._clients and time.monotonic() > self._until:
+                if full or (not self._clients and time.monotonic() > self._until):
                     self._listening = False
                     with suppress(FileNotFoundError):
                         os.unlink(path)
@@ -230,7 +241,7 @@ class _Desk:
 
         loop.post(act)
         if not done.wait(LOOP_PATIENCE):
-            raise AttachError(held_up(loop))
+            raise HeldUpError(held_up(loop))
         if isinstance(outcome[0], Exception):
             raise AttachError(f"the snapshot failed: {outcome[0]!r}") from outcome[0]
         return outcome[0]
@@ -258,7 +269,11 @@ def _tell_numbers(desk: _Desk, stream: IO[str], question: dict[str, Any]) -> Non
             desk.in_loop(lambda loop: monitor.start())  # which a loop that is held up does later: `stop` follows it
             while True:
                 time.sleep(question["interval"])
-                print(json.dumps(desk.in_loop(lambda loop: monitor.look())), file=stream, flush=True)
+                try:
+                    numbers = desk.in_loop(lambda loop: monitor.look())
+                except HeldUpError as error:
+                    numbers = {"held up": str(error)}
+                print(json.dumps(numbers), file=stream, flush=True)
         finally:
             desk.in_loop(lambda loop: monitor.stop())
     except AttachError as error:

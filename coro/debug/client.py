@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,9 +24,18 @@ STUCK = (
 )
 
 
-def show_processes() -> int:
+FULL = (
+    "process {pid} has no descriptor left to let anybody in, of the {limit} that it may have:"
+    " `kill -USR1 {pid}` has it write its tasks to its stderr"
+)
+
+
+def show_processes(as_json: bool) -> int:
     """`coro ps`: a line for each process that can be attached to."""
     found = sorted(markers(), key=lambda marker: (marker.supervisor or marker.pid, marker.pid))
+    if as_json:
+        print(json.dumps([asdict(marker) for marker in found], indent=2))
+        return 0
     for marker in found:
         worker = f", worker {marker.worker} of process {marker.supervisor}" if marker.supervisor else ""
         print(f"{marker.pid}  {marker.name}{worker}")
@@ -149,12 +159,24 @@ def _connect(directory: Path, pid: int) -> socket.socket:
             _ring(directory, pid)
         time.sleep(0.01)
     (directory / f"{pid}.request").unlink(missing_ok=True)
-    raise AttachError(STUCK.format(pid=pid))
+    raise AttachError(_silence(pid))
+
+
+def _silence(pid: int) -> str:
+    """Why a process does not open its socket."""
+    with suppress(OSError, StopIteration):
+        limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+        limit = next(line.split()[3] for line in limits if line.startswith("Max open files"))
+        if len(os.listdir(f"/proc/{pid}/fd")) >= float(limit.replace("unlimited", "inf")):
+            return FULL.format(pid=pid, limit=limit)
+    return STUCK.format(pid=pid)
 
 
 def _ring(directory: Path, pid: int) -> None:
     """Have the process open its socket."""
-    os.close(os.open(directory / f"{pid}.request", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    request = directory / f"{pid}.request"
+    os.close(os.open(request, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
     if _read(directory / f"{pid}.marker") is None:  # without its handler the signal would end it
+        request.unlink(missing_ok=True)
         raise AttachError(f"process {pid} has just ended")
     os.kill(pid, signal.SIGUSR1)

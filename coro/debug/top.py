@@ -54,10 +54,12 @@ def _draw(lines: list[str]) -> None:
 
 
 def table(numbers: dict[str, Any], width: int) -> list[str]:
-    """The lines of one table, none of them longer than `width`."""
+    """The lines of one table, none of them longer than `width`; or who holds up the loop, which tells nothing then."""
+    if "held up" in numbers:
+        return [line[:width] for line in numbers["held up"].splitlines()]
     head = [
-        f"process {numbers['pid']}: {numbers['tasks']:,} tasks, {numbers['cpu']:.0%} CPU,"
-        f" {numbers['descriptors']:,} descriptors, {numbers['calls']} calls in threads",
+        f"process {numbers['pid']}: {_many(numbers['tasks'], 'task')}, {numbers['cpu']:.0%} CPU,"
+        f" {_many(numbers['descriptors'], 'descriptor')}, {_many(numbers['calls'], 'call')} in threads",
         f"loop: {numbers['turns']:,.0f} turns/s, lag p50 {_time(numbers['lag_p50'])}, p99 {_time(numbers['lag_p99'])},"
         f" longest ready queue {numbers['ready']:,}",
         "",
@@ -70,6 +72,10 @@ def table(numbers: dict[str, Any], width: int) -> list[str]:
         for row in numbers["rows"]
     ]
     return [line[:width].rstrip() for line in [*head, titles, *rows]]
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _shares(waited: dict[str, float]) -> str:

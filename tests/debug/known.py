@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import time
 from argparse import Namespace
+from contextlib import suppress
 
 import coro
 from coro import Coro, Listener, Stream, TaskGroup
@@ -27,6 +29,36 @@ def settled() -> Coro[None]:
     for _ in range(10):
         yield from coro.checkpoint()
     os.write(1, b"on\n")  # in one piece, whoever else writes there
+
+
+def use_up_descriptors(but: int) -> list[int]:
+    """All that the process may have, but for so many."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    taken = []
+    with suppress(OSError):
+        while True:
+            taken.append(os.dup(0))
+    for _ in range(but):
+        os.close(taken.pop())
+    return taken
+
+
+def without_descriptors() -> Coro[None]:
+    use_up_descriptors(but=0)
+    yield from settled()
+    yield from coro.sleep_forever()  # line: full
+
+
+def one_descriptor() -> Coro[None]:
+    """Enough for a listening socket, not for a connection; until SIGUSR2."""
+    with coro.open_signals(signal.SIGUSR2) as signals:
+        taken = use_up_descriptors(but=1)
+        yield from settled()
+        yield from signals.wait()
+        for fd in taken:
+            os.close(fd)
+        os.write(1, b"there are some again\n")
+        yield from coro.sleep_forever()
 
 
 def holder() -> Coro[None]:

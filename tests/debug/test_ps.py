@@ -103,6 +103,29 @@ def test_without_a_number_it_lists_what_can_be_attached_to(place: Place) -> None
     assert (nothing.returncode, nothing.stdout) == (1, "")
     with place.running("known:locked") as program:
         assert place.coro("ps").stdout == f"{program.pid}  coro run known:locked\n"
+        (only,) = json.loads(place.coro("ps", "--json").stdout)
+        assert (only["pid"], only["name"], only["worker"]) == (program.pid, "coro run known:locked", -1)
+
+
+def test_a_process_without_descriptors_is_said_to_be_one_and_how_to_see_it(place: Place) -> None:
+    with place.running("known:without_descriptors") as program:
+        shown = place.coro("ps", program.pid)
+        assert shown.stderr == (
+            f"coro: process {program.pid} has no descriptor left to let anybody in, of the 64 that it may have:"
+            f" `kill -USR1 {program.pid}` has it write its tasks to its stderr\n"
+        )
+        os.kill(program.pid, signal.SIGUSR1)
+        assert "without_descriptors" in program.read_errors(end=line_of("full"))
+        assert not list((place.runtime / "coro").glob("*.request"))
+
+
+def test_a_process_that_could_not_let_one_in_lets_in_the_next(place: Place) -> None:
+    with place.running("known:one_descriptor") as program:
+        assert place.coro("ps", program.pid).returncode == 1
+        assert "Too many open files; kill -USR1" in program.read_errors(end="cannot let coro ps")
+        os.kill(program.pid, signal.SIGUSR2)
+        assert program.stdout.readline() == "there are some again\n"
+        assert place.coro("ps", program.pid).returncode == 0
 
 
 def test_looking_changes_nothing_and_nothing_is_left(place: Place) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import io
+import json
 import os
 import pty
 import signal
@@ -12,6 +14,7 @@ import termios
 
 import coro
 from coro import Coro
+from coro.debug.attach import AttachError, HeldUpError, _tell_numbers
 from coro.debug.monitor import Monitor
 from coro.debug.top import table
 from coro.loop import Loop
@@ -102,10 +105,30 @@ def test_time_is_counted_by_kind_of_wait() -> None:
     assert set(rows["main"]["waited"]) >= {"tasks"}
 
 
+def test_a_loop_that_is_held_up_is_told_and_looked_at_again() -> None:
+    """It does not end the watching; that there is no loop any more does."""
+
+    class Desk:
+        answers = [Monitor(Loop()), None, HeldUpError("held up by a\n  b"), {"tasks": 1}, AttachError("no loop"), None]
+
+        def in_loop(self, action: object) -> object:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    stream = io.StringIO()
+    _tell_numbers(Desk(), stream, {"interval": 0})  # type: ignore[arg-type]
+    told = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert told == [{"held up": "held up by a\n  b"}, {"tasks": 1}, {"error": "no loop"}]
+    assert table(told[0], 80) == ["held up by a", "  b"]
+
+
 def test_long_names_are_cut_at_their_beginning() -> None:
     row = {"function": "x" * 100 + ".end", "tasks": 1, "cpu": 0.5, "waits": 3.0, "waited": {"Redis": 3.0, "disk": 1.0}}
     numbers = {"pid": 1, "tasks": 1, "cpu": 0.5, "descriptors": 3, "calls": 0, "turns": 5.0, "lag_p50": 0.00001,
                "lag_p99": 0.002, "ready": 7, "rows": [row]}  # fmt: skip
     lines = table(numbers, 80)
+    assert lines[0] == "process 1: 1 task, 50% CPU, 3 descriptors, 0 calls in threads"
     assert lines[-1].split()[0].endswith(".end") and lines[-1].endswith("Redis 75%, disk 25%")
     assert max(map(len, lines)) <= 80

@@ -66,13 +66,15 @@ def test_slices_of_one_track_do_not_overlap(place: Place) -> None:
 
 
 def test_a_program_that_is_killed_leaves_what_can_be_read(place: Place) -> None:
+    """Whole lines; but if the end came within write(2), the last one is a part of one."""
     with place.running("--trace", "trace.json", "known:busy") as program:
         while (place.path / "trace.json").stat().st_size < 100_000:
             assert program.process.poll() is None
         program.process.send_signal(signal.SIGKILL)
         program.process.wait()
-    found = events(place.path / "trace.json")
-    assert len(slices(found, "spins")) > 100
+    trace = place.path / "trace.json"
+    trace.write_text(trace.read_text().rpartition("\n")[0])
+    assert len(slices(events(trace), "spins")) > 100
 
 
 def test_a_file_that_cannot_be_written_is_one_line(place: Place) -> None:
