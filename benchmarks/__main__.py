@@ -30,6 +30,7 @@ from benchmarks import (
     slow_clients,
     switch,
     undriven,
+    upload_durable,
     upload_job,
     upload_large,
 )
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "http_client": http_client.measure,
     "upload_large": upload_large.measure,
     "upload_job": upload_job.measure,
+    "upload_durable": upload_durable.measure,
     "connections": connections.measure,
 }
 PACKAGES = (
