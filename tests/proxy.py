@@ -30,6 +30,7 @@ class Proxy:
         self.connections = 0  # that clients have opened so far
         self.requests = bytearray()  # all that clients have sent
         self.replies = bytearray()  # all that was passed on to clients
+        self.kept = 0  # pieces of replies that had to wait for `release_replies`
         self.cut_after: int | None = None  # close the connection when this many bytes of replies have passed
         self.delay = 0.0  # seconds by which replies come later
         self._open = Event()
@@ -86,6 +87,7 @@ class Proxy:
     def _pass_replies(self, server: Stream, client: Stream) -> Coro[None]:
         while data := (yield from server.read()):
             if self._held is None or client in self._held:
+                self.kept += not self._open.is_set()
                 yield from self._open.wait()
             if self.delay:
                 yield from coro.sleep(self.delay)
