@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import re
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def structure(text: str) -> tuple[list[book.Block], list[str], int]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_the_book_shows_what_happens(page: Path) -> None:
+    faulthandler.cancel_dump_traceback_later()  # pytest's limit for a test: each command of a page has one of its own
     found = book.differences(page.read_text())
     if found:
         pytest.fail("\n".join([f"{page} {ADVICE}", *found]), pytrace=False)
