@@ -2,9 +2,11 @@
 
 By default nothing listens. A process that can be attached to has left a *marker* in a directory that only its user can
 look into, and takes SIGUSR1. The signal alone has the task tree written to stderr. If the user's command has put a
-*request* file into the directory before, a thread opens a Unix socket there instead, answers, and closes it when the
-last client has left. So the program's tasks never serve anybody, a slow reader holds up nothing but its own thread, and
-the thread can tell what the loop is stuck in when it does not answer.
+*request* file into the directory before, a thread opens a Unix socket there instead, greets who comes in, answers, and
+closes it when the last client has left. So the program's tasks never serve anybody, a slow reader holds up nothing but
+its own thread, and the thread can tell what the loop is stuck in when it does not answer.
+
+A connection counts from its greeting on: who comes just as the socket is closed gets none, and asks again.
 
 Whoever may enter the directory may attach; the socket also asks the kernel for the user at its other end. A marker
 tells when its process started: a signal is never sent to another one that has got its number (proc(5)).
@@ -31,7 +33,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, Any, TypeVar
 
-from coro.debug.tree import age_of, places, seconds, snapshot
+from coro.debug.tree import age_of, places, seconds, snapshot, step_of
 from coro.errors import CoroError
 from coro.loop import Loop
 from coro.task import running
@@ -41,9 +43,12 @@ T = TypeVar("T")
 logger = logging.getLogger("coro.debug")
 
 FIRST_CLIENT = 5.0  # seconds for which the socket waits for the client that asked for it
-LOOP_PATIENCE = 1.0  # seconds after which a loop that does not answer is taken to be held up
+LOOK = 0.1  # seconds between two looks at a loop that does not come to answering
+SAME_LOOKS = 10  # that see the same step: it holds the loop up
+MOST_LOOKS = 100  # whatever they see: the machine may be slow
 LONGEST_DIRECTORY = 88  # bytes; with the socket's name it must fit into 108: unix(7)
 LISTEN_CHECK = 0.1  # seconds between looks whether the last client has left
+NOT_IN = "cannot let coro ps or coro top in: %s; kill -USR1 shows the tasks here"
 
 
 class AttachError(CoroError):
@@ -112,10 +117,12 @@ def attachable(name: str, *, supervisor: int = 0, worker: int = -1) -> Iterator[
     try:
         try:
             marker = _create_directory() / f"{os.getpid()}.marker"
-            text = json.dumps([os.getpid(), started(os.getpid()), name, supervisor, worker])
-            with open(marker, "w", opener=_private) as file:
-                file.write(text)
             _desk.directory = marker.parent
+            text = json.dumps([os.getpid(), started(os.getpid()), name, supervisor, worker])
+            unfinished = marker.with_suffix(".unfinished")  # what is half a marker would be cleared away
+            with open(unfinished, "w", opener=_private) as file:
+                file.write(text)
+            unfinished.rename(marker)
         except (OSError, AttachError) as error:
             logger.warning("coro ps and coro top cannot attach to process %d: %s", os.getpid(), error)
         yield
@@ -174,32 +181,22 @@ class _Desk:
             self._until = time.monotonic() + FIRST_CLIENT
             if self._listening:
                 return
-            with suppress(FileNotFoundError):
-                os.unlink(path)
             try:
-                listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                listener = _listen(path)
             except OSError as error:  # too many are open
-                logger.warning("cannot let coro ps or coro top in: %s; kill -USR1 shows the tasks here", error.strerror)
+                logger.warning(NOT_IN, error.strerror)
                 return
-            listener.bind(path)
-            os.chmod(path, 0o600)
-            listener.listen()
             self._listening = True
-        listener.settimeout(LISTEN_CHECK)
         while True:
             full = False
             try:
                 connection, _ = listener.accept()
+                self._admit(connection)
             except TimeoutError:
                 pass
-            except OSError as error:  # too many are open
-                logger.warning("cannot let coro ps or coro top in: %s; kill -USR1 shows the tasks here", error.strerror)
+            except (OSError, RuntimeError) as error:  # too many descriptors are open, or threads there
+                logger.warning(NOT_IN, error)
                 full = True
-            else:
-                with self._lock:
-                    self._clients += 1
-                    self._until = 0.0
-                threading.Thread(target=self._serve, args=(connection,), name="coro-attach", daemon=True).start()
             with self._lock:
                 if full or (not self._clients and time.monotonic() > self._until):
                     self._listening = False
@@ -208,12 +205,28 @@ class _Desk:
                     listener.close()
                     return
 
+    def _admit(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._clients += 1
+            self._until = 0.0
+        try:
+            threading.Thread(target=self._serve, args=(connection,), name="coro-attach", daemon=True).start()
+        except RuntimeError:
+            connection.close()
+            self._leave()
+            raise
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._clients -= 1
+
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection, connection.makefile("rw", encoding="utf-8", errors="backslashreplace") as stream:
                 if peer_uid(connection) != os.geteuid():
                     print(json.dumps({"error": "this process belongs to another user"}), file=stream, flush=True)
                     return
+                print(json.dumps({"pid": os.getpid()}), file=stream, flush=True)
                 for line in stream:
                     question = json.loads(line)
                     QUESTIONS[question["ask"]](self, stream, question)
@@ -221,18 +234,18 @@ class _Desk:
         except (OSError, ValueError, KeyError):
             pass  # the client has gone, or is none of ours
         finally:
-            with self._lock:
-                self._clients -= 1
+            self._leave()
 
     def in_loop(self, action: Callable[[Loop], T]) -> T:
         """What `action` returns when the loop has called it. `AttachError` when there is no loop, or it is held up."""
         loop = self.loop
-        if loop is None or loop.selector.get_map() is None:
+        if loop is None:
             raise AttachError("no loop is running")
         outcome: list[T | Exception] = []
-        done = threading.Event()
+        begun, done = threading.Event(), threading.Event()
 
         def act() -> None:
+            begun.set()
             try:
                 outcome.append(action(loop))
             except Exception as error:
@@ -240,11 +253,39 @@ class _Desk:
             done.set()
 
         loop.post(act)
-        if not done.wait(LOOP_PATIENCE):
-            raise HeldUpError(held_up(loop))
+        looks = same = 0
+        step: tuple[object, object] = (None, None)
+        while not done.wait(LOOK):
+            if begun.is_set():
+                continue
+            if loop.selector.get_map() is None:
+                raise AttachError("no loop is running")
+            looks += 1
+            seen = step_of(main_frame())
+            same = same + 1 if seen[1] is not None and seen[0] is step[0] and seen[1] is step[1] else 0
+            step = seen
+            if same == SAME_LOOKS or looks == MOST_LOOKS:
+                raise HeldUpError(held_up(loop))
         if isinstance(outcome[0], Exception):
             raise AttachError(f"the snapshot failed: {outcome[0]!r}") from outcome[0]
         return outcome[0]
+
+
+def _listen(path: str) -> socket.socket:
+    """A socket that this user may connect to. OSError, also if there is no descriptor left for a connection."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        os.close(os.dup(listener.fileno()))
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+        listener.bind(path)
+        os.chmod(path, 0o600)
+        listener.listen()
+        listener.settimeout(LISTEN_CHECK)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 _desk = _Desk()
@@ -290,10 +331,15 @@ def peer_uid(connection: socket.socket) -> int:
     return uid
 
 
+def main_frame() -> FrameType | None:
+    """Where the main thread is."""
+    return sys._current_frames().get(threading.main_thread().ident or 0)
+
+
 def held_up(loop: Loop) -> str:
     """Of a loop that does not come to answering: which task's step holds it, and where."""
     task = loop.current
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    frame = main_frame()
     stack = "".join(f"\n      {place}" for place in places(frame))
     name = "no task" if task is None else f"task {task.name!r}"
     since = "" if task is None else f", {seconds(age_of(task))} old"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -16,14 +17,14 @@ from typing import IO, Any
 
 from coro.debug.attach import AttachError, Marker, check_private, directories, started
 
-PATIENCE = 3.0  # seconds for the process to react to the signal
+PATIENCE = 10.0  # seconds for the process to react to the signal
+LOOK = 0.01  # seconds between looks whether it has; they are counted, lest a pause of the whole machine counts
+ASK_AGAIN = 0.5  # seconds after which the signal is sent anew
 ANSWER_PATIENCE = 30.0  # seconds for an answer
 STUCK = (
     "process {pid} does not react: it is stopped, or in one long call that is no Python code."
     " See where with `py-spy dump --pid {pid}`, or end it with the stacks on its stderr: `kill -QUIT {pid}`"
 )
-
-
 FULL = (
     "process {pid} has no descriptor left to let anybody in, of the {limit} that it may have:"
     " `kill -USR1 {pid}` has it write its tasks to its stderr"
@@ -67,18 +68,29 @@ def check_runs_tasks(pid: int) -> None:
 
 
 def send(stream: IO[str], question: dict[str, Any]) -> None:
-    """Put a question."""
-    print(json.dumps(question), file=stream, flush=True)
+    """Put a question. That nobody is there any more is told by the `answer`."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        print(json.dumps(question), file=stream, flush=True)
 
 
 def answer(stream: IO[str], pid: int) -> dict[str, Any]:
     """The next answer. `AttachError` when it is an error, or there is none."""
+    found = _read_line(stream, pid)
+    if found is None:
+        raise AttachError(f"process {pid} has ended, or has closed the connection")
+    return found
+
+
+def _read_line(stream: IO[str], pid: int) -> dict[str, Any] | None:
+    """The next line; None at the end of the connection."""
+    line = ""
     try:
-        line = stream.readline()
+        with suppress(ConnectionResetError):
+            line = stream.readline()
     except TimeoutError:
         raise AttachError(STUCK.format(pid=pid)) from None
-    if not line:
-        raise AttachError(f"process {pid} has ended, or has closed the connection")
+    if not line.endswith("\n"):  # half a line is of a process that was killed
+        return None
     found: dict[str, Any] = json.loads(line)
     if "error" in found:
         raise AttachError(f"process {pid}: {found['error']}")
@@ -112,14 +124,12 @@ def _read(path: Path) -> Marker | None:
 @contextmanager
 def attached(pid: int) -> Iterator[IO[str]]:
     """A conversation with a process, as a stream of lines. `AttachError`."""
-    directory = _directory_of(pid)
-    with _connect(directory, pid) as connection:
-        connection.settimeout(ANSWER_PATIENCE)
-        with connection.makefile("rw", encoding="utf-8") as stream:
-            try:
-                yield stream
-            except (BrokenPipeError, ConnectionResetError):
-                raise AttachError(f"process {pid} has ended") from None
+    stream = _connect(_directory_of(pid), pid)
+    try:
+        yield stream
+    finally:
+        with suppress(BrokenPipeError, ConnectionResetError):  # what could not be sent
+            stream.close()
 
 
 def _directory_of(pid: int) -> Path:
@@ -142,34 +152,49 @@ def _directory_of(pid: int) -> Path:
     )
 
 
-def _connect(directory: Path, pid: int) -> socket.socket:
-    """A connection to the process, which is asked to open its socket. `AttachError`."""
-    path = str(directory / f"{pid}.socket")
-    until = time.monotonic() + PATIENCE
-    asked = False
-    while time.monotonic() < until:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+def _connect(directory: Path, pid: int) -> IO[str]:
+    """A conversation with the process, which is asked to open its socket. `AttachError`."""
+    request = directory / f"{pid}.request"
+    asked = -math.inf
+    for _ in range(round(PATIENCE / LOOK)):
+        stream = _come_in(str(directory / f"{pid}.socket"), pid)
+        if stream is not None:
+            return stream
+        if asked > 0 and not request.exists():  # it has taken it
+            _check_descriptors(pid)
+        if time.monotonic() - asked >= ASK_AGAIN:  # it may have closed the socket again
+            asked = time.monotonic()
+            _ring(directory, pid)
+        time.sleep(LOOK)
+    request.unlink(missing_ok=True)
+    raise AttachError(STUCK.format(pid=pid))
+
+
+def _come_in(path: str, pid: int) -> IO[str] | None:
+    """A conversation that the process has begun with its greeting; None if it does not listen, or is closing."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(ANSWER_PATIENCE)
         try:
             connection.connect(path)
-            return connection
-        except (FileNotFoundError, ConnectionRefusedError):
-            connection.close()
-        if not asked:
-            asked = True
-            _ring(directory, pid)
-        time.sleep(0.01)
-    (directory / f"{pid}.request").unlink(missing_ok=True)
-    raise AttachError(_silence(pid))
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):  # the last: many want to come in
+            return None
+        stream = connection.makefile("rw", encoding="utf-8")  # keeps the connection open
+    greeting = None
+    try:
+        greeting = _read_line(stream, pid)
+    finally:
+        if greeting is None:
+            stream.close()
+    return stream if greeting else None
 
 
-def _silence(pid: int) -> str:
-    """Why a process does not open its socket."""
+def _check_descriptors(pid: int) -> None:
+    """`AttachError` unless the process has those that it takes to let anybody in: a socket's and a connection's."""
     with suppress(OSError, StopIteration):
         limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
         limit = next(line.split()[3] for line in limits if line.startswith("Max open files"))
-        if len(os.listdir(f"/proc/{pid}/fd")) >= float(limit.replace("unlimited", "inf")):
-            return FULL.format(pid=pid, limit=limit)
-    return STUCK.format(pid=pid)
+        if len(os.listdir(f"/proc/{pid}/fd")) + 2 > float(limit.replace("unlimited", "inf")):
+            raise AttachError(FULL.format(pid=pid, limit=limit))
 
 
 def _ring(directory: Path, pid: int) -> None:

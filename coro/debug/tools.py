@@ -70,7 +70,8 @@ class Tools:
         capacity = Capacity(loop)
         capacity.start()
         stack.callback(capacity.stop)
-        stack.callback(lambda: print(capacity.report(), end="", file=sys.stderr, flush=True))
+        whose = "" if self.worker is None else f"worker {self.worker}, "
+        stack.callback(lambda: print(f"{whose}{capacity.report()}", end="", file=sys.stderr, flush=True))
 
     def _name(self, loop: Loop, stack: ExitStack) -> None:
         from coro.debug.frames import TaskFrames

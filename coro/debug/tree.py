@@ -204,6 +204,16 @@ def places(frame: FrameType | None) -> list[Place]:
     return found[::-1]
 
 
+def step_of(frame: FrameType | None) -> tuple[object, object]:
+    """The list of tasks of the loop's turn, and the task that it is stepping."""
+    while frame is not None:
+        if frame.f_code is STEP:
+            names = frame.f_locals
+            return names.get("batch"), names.get("task")
+        frame = frame.f_back
+    return None, None
+
+
 def words(request: Request) -> str:
     """What a request waits for. A request of the program's own may be broken: then its class has to do."""
     try:

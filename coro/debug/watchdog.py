@@ -26,7 +26,7 @@ import time
 from types import FrameType, MemberDescriptorType
 from typing import Any
 
-from coro.debug.tree import STEP, of_coro, places, snapshot, walk
+from coro.debug.tree import STEP, of_coro, places, snapshot, step_of, walk
 from coro.debug.waits import from_outside
 from coro.group import TaskGroup
 from coro.loop import Loop
@@ -103,7 +103,7 @@ class Watchdog:
             now, cpu = time.monotonic(), time.clock_gettime(self._cpu_clock)
             kept_out = min(now - looked - pause, cpu - used, self._loop.time() - self._loop.now)
             looked, used = now, cpu
-            seen = _step(frame)
+            seen = step_of(frame)
             if seen[0] is None or seen[0] is not step[0] or seen[1] is not step[1]:
                 step, since = seen, now - max(0.0, kept_out)
             if now - since >= self._limit and frame is not None and isinstance(seen[1], Task):
@@ -142,16 +142,6 @@ class Watchdog:
                 if not view.waits_for.startswith("the end of"):
                     lines += [f"  {view}", f"      {view.own_line()}"]
         logger.error("deadlock: every task waits, and nothing can wake any of them\n%s", "\n".join(lines))
-
-
-def _step(frame: FrameType | None) -> tuple[object, object]:
-    """The list of tasks of the loop's turn, and the task that it is stepping."""
-    while frame is not None:
-        if frame.f_code is STEP:
-            names = frame.f_locals
-            return names.get("batch"), names.get("task")
-        frame = frame.f_back
-    return None, None
 
 
 # --- What is called, and what to use instead ------------------------------------------------------

@@ -9,14 +9,19 @@ import gc
 import os
 import resource
 import signal
+import socket
+import threading
 import time
 from argparse import Namespace
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import coro
 from coro import Coro, Listener, Stream, TaskGroup
 from coro.cli import Service
-from coro.debug import stats
+from coro.debug import client, stats
 from coro.debug.kinds import kind_of
 from coro.http import Request, Response, Router, Server
 from coro.mysql import Pool
@@ -172,6 +177,41 @@ def serve_web(options: Namespace, listener: Listener) -> Coro[None]:
 
 
 web = Service(serve=serve_web, prefix="KNOWN")
+
+
+# --- Somebody who comes just as the process stops listening -------------------------------------
+
+
+def comes_as_the_socket_is_closed() -> Coro[None]:
+    """Asks this very process twice: the second time when its thread has decided to listen no longer."""
+    closing, connected = threading.Event(), threading.Event()
+    unlink = os.unlink
+
+    def unlink_late(path: str | Path) -> None:
+        if str(path).endswith(".socket") and os.path.exists(path):
+            closing.set()
+            connected.wait()
+        unlink(path)
+
+    class Late(socket.socket):
+        def connect(self, address: Any) -> None:
+            closing.wait()
+            super().connect(address)
+            connected.set()
+
+    def arm() -> None:
+        os.unlink, socket.socket = unlink_late, Late  # type: ignore[assignment, misc]
+
+    yield from coro.to_thread(ask, arm)
+    print((yield from coro.to_thread(ask)), end="")
+
+
+def ask(before_leaving: Callable[[], None] = lambda: None) -> str:
+    with client.attached(os.getpid()) as stream:
+        client.send(stream, {"ask": "tree"})
+        text = str(client.answer(stream, os.getpid())["text"])
+        before_leaving()
+    return text
 
 
 # --- Tasks that hold the loop up, and tasks that leak ------------------------------------------

@@ -15,6 +15,7 @@ from tests.services import CHECKOUT
 
 KNOWN = CHECKOUT / "tests" / "debug" / "known.py"
 CORO = [sys.executable, "-m", "coro"]
+PATIENCE = 100.0  # seconds after which a test that hangs fails; nothing waits for them to pass
 
 
 def line_of(name: str) -> str:
@@ -39,7 +40,7 @@ class Place:
         """Run a command to its end."""
         command = [*CORO, *map(str, arguments)]
         return subprocess.run(
-            command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=60
+            command, cwd=self.path, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
         )
 
     @contextmanager

@@ -9,13 +9,13 @@ import signal
 import pytest
 
 from coro.debug.capacity import Fit, Report
-from tests.debug.support import Place
+from tests.debug.support import PATIENCE, Place
 
 
 def test_the_report_of_a_known_server(place: Place) -> None:
     with place.running("--stats", "known:web", "--port", "0") as program:
         for number in range(5):
-            connection = http.client.HTTPConnection("127.0.0.1", int(program.printed[0]), timeout=30)
+            connection = http.client.HTTPConnection("127.0.0.1", int(program.printed[0]), timeout=PATIENCE)
             connection.request("GET", f"/items/{number}")
             assert connection.getresponse().read() == b"shown"
             connection.close()
@@ -23,7 +23,7 @@ def test_the_report_of_a_known_server(place: Place) -> None:
         connection.getresponse().read()
         connection.close()
         program.process.send_signal(signal.SIGTERM)
-        assert program.process.wait(60) == 0
+        assert program.process.wait(PATIENCE) == 0
         text = program.stderr.read()
     assert "capacity: 6 requests" in text
     assert "GET /items/{id}: 5 requests" in text and "(no handler): 1 requests" in text
@@ -33,6 +33,15 @@ def test_the_report_of_a_known_server(place: Place) -> None:
     assert min(waits.values()) >= 10_000
     assert "us CPU up to the answer" in text
     assert "what gives out first: " in text
+
+
+def test_each_worker_reports_under_its_own_number(place: Place) -> None:
+    with place.running("--stats", "known:service", "--workers", "2", "--port", "0") as program:
+        assert program.stdout.readline() == "on\n"  # of the second worker
+        program.process.send_signal(signal.SIGTERM)
+        assert program.process.wait(PATIENCE) == 0
+        lines = sorted(program.stderr)
+    assert [line.partition(":")[0] for line in lines] == ["worker 0, capacity", "worker 1, capacity"]
 
 
 @pytest.mark.parametrize("connections", [1, 64])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from tests.debug.support import Place
+from tests.debug.support import PATIENCE, Place
 
 
 def profiled(place: Place, *options: str) -> str:
     command = [sys.executable, "-m", "cProfile", "-m", "coro", "run", *options, "known:named"]
-    done = subprocess.run(command, cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=PATIENCE
+    )
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 

@@ -14,7 +14,7 @@ import pytest
 import coro
 from coro import Coro
 from coro.debug import attach
-from tests.debug.support import Place, line_of
+from tests.debug.support import PATIENCE, Place, line_of
 from tests.services import MariaDBServer
 
 # The interpreter itself may be where only root can look.
@@ -82,7 +82,7 @@ def test_a_signal_has_the_tree_on_stderr(place: Place) -> None:
 def test_a_signal_that_comes_late_does_not_end_the_process(place: Place) -> None:
     program = "import os, signal\nfrom coro.debug.attach import attachable\n"
     program += "with attachable('it'): pass\nos.kill(os.getpid(), signal.SIGUSR1)\n"
-    assert subprocess.run([sys.executable, "-c", program], env=place.environment, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-c", program], env=place.environment, timeout=PATIENCE).returncode == 0
 
 
 def test_a_snapshot_that_fails_does_not_reach_the_program(
@@ -135,7 +135,7 @@ def test_looking_changes_nothing_and_nothing_is_left(place: Place) -> None:
         for _ in range(3):
             assert place.coro("ps", program.pid).returncode == 0
         os.kill(program.pid, signal.SIGTERM)
-        assert program.process.wait(60) == 0
+        assert program.process.wait(PATIENCE) == 0
         assert list(runtime.iterdir()) == []
         assert program.stderr.read() == ""
 
@@ -188,7 +188,7 @@ def test_another_user_is_refused(place: Place) -> None:
     with place.running("known:locked") as program:
         refused = subprocess.run(
             [sys.executable, "-c", AS_NOBODY + "sys.exit(coro.cli.main(sys.argv[1:]))", "ps", str(program.pid)],
-            cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=60,
+            cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
         assert refused.returncode == 1
         assert f"process {program.pid} is another user's: only that user can attach" in refused.stderr
@@ -215,7 +215,7 @@ with socket.socket(socket.AF_UNIX) as connection:
             Path(opened).chmod(0o777)
         answer = subprocess.run(
             [sys.executable, "-c", AS_NOBODY + client, path],
-            cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=60,
+            cwd=place.path, env=place.environment, capture_output=True, text=True, timeout=PATIENCE,
         )  # fmt: skip
     assert answer.stderr == ""
     assert json.loads(answer.stdout) == {"error": "this process belongs to another user"}
@@ -233,7 +233,7 @@ def test_of_several_workers_each_is_reached_by_its_own_number(place: Place) -> N
         os.kill(program.pid, signal.SIGUSR1)  # is passed on
         dumps = [program.read_errors(end="until_orphaned.<locals>.watch") for _ in range(2)]
         os.kill(program.pid, signal.SIGTERM)
-        assert program.process.wait(60) == 0
+        assert program.process.wait(PATIENCE) == 0
     assert len(trees) == 2 and all(line_of("service") in text for text in trees)
     assert {text.partition(":")[0] for text in dumps} == {f"process {worker}" for worker in workers}
     assert list((place.runtime / "coro").iterdir()) == []

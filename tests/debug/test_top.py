@@ -18,7 +18,7 @@ from coro.debug.attach import AttachError, HeldUpError, _tell_numbers
 from coro.debug.monitor import Monitor
 from coro.debug.top import table
 from coro.loop import Loop
-from tests.debug.support import CORO, Place
+from tests.debug.support import CORO, PATIENCE, Place
 
 
 def test_the_table_names_what_there_is_and_ctrl_c_ends_it(place: Place) -> None:
@@ -31,7 +31,7 @@ def test_the_table_names_what_there_is_and_ctrl_c_ends_it(place: Place) -> None:
             lines = [top.stdout.readline().rstrip() for _ in range(7)]
             top.send_signal(signal.SIGINT)
             top.stdout.read()
-            assert (top.wait(60), top.stderr.read()) == (0, "")
+            assert (top.wait(PATIENCE), top.stderr.read()) == (0, "")
         assert lines[0].startswith(f"process {program.pid}: 102 tasks, ")
         opened = len(os.listdir(f"/proc/{program.pid}/fd"))  # the conversation with `top` is over, or just so
         assert opened <= int(lines[0].split(" descriptors")[0].split()[-1]) <= opened + 3
@@ -40,7 +40,7 @@ def test_the_table_names_what_there_is_and_ctrl_c_ends_it(place: Place) -> None:
         assert rows["sleeps"].split()[1] == "100" and "sleep 100%" in rows["sleeps"]
         assert float(rows["spins"].split()[2]) > float(rows["sleeps"].split()[2])  # CPU%
         os.kill(program.pid, signal.SIGINT)
-        assert program.process.wait(60) == 130
+        assert program.process.wait(PATIENCE) == 130
 
 
 def test_in_a_terminal_of_80_columns_no_line_is_longer(place: Place) -> None:
@@ -58,7 +58,7 @@ def test_in_a_terminal_of_80_columns_no_line_is_longer(place: Place) -> None:
             top.send_signal(signal.SIGINT)
             while not screen.endswith(b"\x1b[?1049l"):  # the screen is as it was, the cursor is back
                 screen += os.read(outer, 4096)
-            assert top.wait(60) == 0
+            assert top.wait(PATIENCE) == 0
         os.close(outer)
     assert b"\x1b[?25h" in screen
     drawn = screen.decode().partition("\x1b[H")[2].partition("\x1b[J")[0]

@@ -14,7 +14,7 @@ import pytest
 import coro
 from coro import Coro
 from coro.debug.trace import Trace
-from tests.debug.support import Place
+from tests.debug.support import PATIENCE, Place
 
 
 def events(path: Path) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def test_each_worker_has_a_file_of_its_own(place: Place) -> None:
     with place.running("--trace", "t.json", "known:service", "--workers", "2", "--port", "0") as program:
         assert program.stdout.readline() == "on\n"
         program.process.send_signal(signal.SIGTERM)
-        assert program.process.wait(60) == 0
+        assert program.process.wait(PATIENCE) == 0
     assert events(place.path / "t.0.json") and events(place.path / "t.1.json")
 
 

@@ -17,7 +17,7 @@ from types import FrameType
 import pytest
 
 from coro.debug.watchdog import advice, own_frame
-from tests.debug.support import Place, line_of
+from tests.debug.support import PATIENCE, Place, line_of
 
 
 def test_a_blocking_call_is_named_while_it_blocks(place: Place) -> None:
@@ -39,7 +39,7 @@ def test_a_call_that_lets_no_other_thread_run_is_named_when_it_ends(place: Place
 
 def test_each_culprit_is_named_once(place: Place) -> None:
     with place.running("--watchdog", "0.05", "known:blocks_often") as program:
-        assert program.process.wait(60) == 0
+        assert program.process.wait(PATIENCE) == 0
         text = program.stderr.read()
     assert text.count("blocks every task") == 2
     assert line_of("once") in text and line_of("again") in text
@@ -58,14 +58,14 @@ def test_a_wake_up_that_was_lost_is_told_with_who_waits_for_it(place: Place) -> 
         text = program.read_errors(end=line_of("lost_wake_up"))
         assert "waiting for an Event" in text
         os.kill(program.pid, signal.SIGINT)
-        program.process.wait(60)
+        program.process.wait(PATIENCE)
         assert program.stderr.read() == ""  # told once
 
 
 def test_waiting_for_a_signal_is_no_deadlock(place: Place) -> None:
     with place.running("--watchdog", "1", "known:signalled") as program:
         os.kill(program.pid, signal.SIGTERM)
-        assert program.process.wait(60) == 0
+        assert program.process.wait(PATIENCE) == 0
         assert program.stderr.read() == ""
 
 
