@@ -20,12 +20,13 @@ import resource
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Protocol, Self
 
 import coro
+from apps.upload.batches import Batches
 from apps.upload.shared import Room
 from coro import Coro, CoroError
 
@@ -102,6 +103,7 @@ class Storage:
         self._open_limit = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
         self._buffers = coro.Semaphore(BUFFERS)
         self._idle_buffers: list[bytearray] = []
+        self.small_files = _SmallFiles()
 
     def close(self) -> None:
         """Say that this run ended in order, unless some file's fate is open. No upload may be under way."""
@@ -334,7 +336,8 @@ class _Part(Part):
         """`write` and `finish` in one go."""
         self._count(data)
         if self.storage.durable:
-            yield from coro.on_disk(self._append_and_complete, data)
+            with coro.shield():  # what aborts it must come after what writes it
+                yield from self.storage.small_files.add((self, data))
         else:
             self._write_in_place(data)
         return self._stored()
@@ -360,18 +363,28 @@ class _Part(Part):
         super()._append(data)
 
     def _complete(self) -> None:
-        path = self._absolute
         self._open()  # again, if its descriptor was needed: fsync writes what was written through any descriptor
         if self.storage.durable:
-            os.fsync(self.fd)
-        self.close()
-        os.rename(path + PART, path)
+            self.sync()
+        self.rename()
         if self.storage.durable:
-            sync_directory(os.path.dirname(path))
+            self.sync_name()
 
-    def _append_and_complete(self, data: bytes) -> None:
+    def write_soon(self, data: bytes) -> None:
+        """Write it, and have the system begin to bring it to the disk."""
         self._append(data)
-        self._complete()
+        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux writes dirty pages then, and does not wait
+
+    def sync(self) -> None:
+        os.fsync(self.fd)
+
+    def rename(self) -> None:
+        self.close()
+        path = self._absolute
+        os.rename(path + PART, path)
+
+    def sync_name(self) -> None:
+        sync_directory(os.path.dirname(self._absolute))
 
     def _write_in_place(self, data: bytes) -> None:
         # Without fsync there is no order to keep; and a file of a crashed run counts only if it has a row.
@@ -386,6 +399,47 @@ class _Part(Part):
     @property
     def _absolute(self) -> str:
         return f"{self.storage.directory}/{self.path}"
+
+
+class _SmallFiles(Batches[tuple[_Part, bytes]]):
+    """Writes and syncs whole small files, many in one call to a thread.
+
+    A sync brings what all of them have changed in the file system to the disk, so those that follow it are cheap, and
+    the directory is synced once. That takes a few milliseconds, or else the disk is slow, and is given more to do.
+    """
+
+    name = "file writer"
+    kind = "fsync"
+    at_once = 16
+    patience = 0.005
+
+    def work(self, batch: Sequence[tuple[_Part, bytes]]) -> Coro[Sequence[Exception | None]]:
+        return (yield from coro.on_disk(_write_all, batch))
+
+
+def _write_all(batch: Sequence[tuple[_Part, bytes]]) -> Sequence[Exception | None]:
+    """For each file, what went wrong with it. Blocks."""
+    contents = dict(batch)
+    errors: dict[_Part, OSError] = {}
+    synced: set[str] = set()
+
+    def each(step: Callable[[_Part], None]) -> None:
+        for part in [part for part in contents if part not in errors]:
+            try:
+                step(part)
+            except OSError as error:
+                errors[part] = error
+
+    def sync_name(part: _Part) -> None:
+        if part.directory not in synced:
+            part.sync_name()
+            synced.add(part.directory)
+
+    each(lambda part: part.write_soon(contents[part]))
+    each(_Part.sync)
+    each(_Part.rename)
+    each(sync_name)
+    return [errors.get(part) for part, _ in batch]
 
 
 # --- Blocking helpers ------------------------------------------------------------------

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 import coro
-from apps.upload.rows import MAX_ROWS, WRITERS, RowWriter
+from apps.upload.batches import MAX_SIZE
+from apps.upload.rows import RowWriter
 from apps.upload.store import OutcomeUnknown, StoreDown, Upload
 from coro import Coro, CoroError
 
@@ -67,7 +68,7 @@ def test_inserts_have_few_different_sizes() -> None:
     table = Table()
     add_all(table, 300)
     assert sorted(table.committed) == list(range(300))
-    assert {len(rows) for rows in table.inserts} <= {1, 2, 4, 8, 16, 32, MAX_ROWS}
+    assert {len(rows) for rows in table.inserts} <= {1, 2, 4, 8, 16, 32, MAX_SIZE}
 
 
 def test_a_bounded_number_of_inserts_is_under_way_at_once() -> None:
@@ -81,7 +82,7 @@ def test_a_bounded_number_of_inserts_is_under_way_at_once() -> None:
 
     coro.run(coro.gather(*(add_later(number) for number in range(50))))
     assert sorted(table.committed) == list(range(50))
-    assert table.most_at_once == WRITERS
+    assert table.most_at_once == RowWriter.at_once
 
 
 def test_a_row_that_is_refused_fails_alone() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -170,6 +171,73 @@ def test_a_full_disk_leaves_nothing(
         patch.setattr(os, call, full)
         store(storage, *pieces)
     assert files(tmp_path) == before
+    storage.close()
+
+
+def test_small_files_that_are_ready_together_are_synced_together(tmp_path: Path, calls: list[str]) -> None:
+    storage = Storage(tmp_path, "test")
+    store(storage, b"the directory is there")
+    calls.clear()
+    stored = coro.run(coro.gather(*(storage.store(Pieces(b"%d" % number)) for number in range(4))))
+    made = calls.copy()
+    storage.close()
+    assert made == ["pwrite part"] * 4 + ["fsync part"] * 4 + ["rename part"] * 4 + ["fsync directory"]
+    assert [(tmp_path / file.path).read_bytes() for file in stored] == [b"0", b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync", "rename"])
+def test_of_small_files_that_are_written_together_one_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    storage = Storage(tmp_path, "test")
+    store(storage, b"the directory is there")
+    before = files(tmp_path)
+    original, made = getattr(os, call), 0
+
+    def fail_once(*arguments: object) -> object:
+        nonlocal made
+        made += 1
+        if made == 2:
+            raise OSError(errno.EIO, "Input/output error")
+        return original(*arguments)
+
+    def attempt(content: bytes) -> Coro[StoredFile | None]:
+        try:
+            return (yield from storage.store(Pieces(content)))
+        except OSError:
+            return None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail_once)
+        stored = coro.run(coro.gather(*(attempt(b"%d" % number) for number in range(4))))
+    whole = [file and (tmp_path / file.path).read_bytes() for file in stored]
+    assert whole == [b"0", None, b"2", b"3"]
+    assert files(tmp_path) - before == {file.path for file in stored if file}
+    storage.close()
+
+
+def test_small_file_is_waited_for_when_its_upload_is_cancelled_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(tmp_path, "test")
+    original, writing, go_on = os.pwrite, threading.Event(), threading.Event()
+
+    def pwrite(fd: int, data: bytes, offset: int) -> int:
+        writing.set()
+        assert go_on.wait(100)
+        return original(fd, data, offset)
+
+    def body(group: coro.TaskGroup) -> Coro[StoredFile]:
+        upload = group.spawn(storage.store(Pieces(b"x")))
+        yield from coro.to_thread(writing.wait)
+        upload.cancel()
+        go_on.set()
+        return (yield from upload.join())
+
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    stored = coro.run(coro.task_group(body))
+    assert (tmp_path / stored.path).read_bytes() == b"x"
+    assert files(tmp_path) == {stored.path}
     storage.close()
 
 
