@@ -104,4 +104,4 @@ class _Item(Request, Generic[T]):
         return self.batches.kind
 
     def __repr__(self) -> str:
-        return f"the {self.batches.name}, for {self.content}"
+        return f"the {self.batches.name}"  # the content may be a secret
