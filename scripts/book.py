@@ -31,6 +31,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ from typing import Any
 CHECKOUT = Path(__file__).resolve().parent.parent
 BOOK = CHECKOUT / "docs" / "book"
 TRANSLATION = CHECKOUT / "docs" / "zh" / "book"
-PATIENCE = 100  # seconds that a command may take
+PATIENCE = 600  # seconds that a command may take, or a statement: on a busy machine ten times what it takes alone
 
 FENCE = re.compile(r"^```(.+)\n((?:.*\n)*?)```$", re.MULTILINE)
 NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)*(?: (?:[mun]?s)\b)?")  # times have their unit with them
@@ -158,15 +159,33 @@ class Page:
         assert self._session.stdin is not None and self._session.stdout is not None
         text = ""
         for example in doctest.DocTestParser().get_examples(body):
-            self._session.stdin.write(json.dumps(example.source) + "\n")
-            self._session.stdin.flush()
             first, *others = example.source.splitlines()
             text += "".join([f">>> {first}\n", *(f"... {other}".rstrip() + "\n" for other in others)])
-            text += json.loads(self._session.stdout.readline())
+            text += self._answer(self._session, example.source)
         return text
+
+    def _answer(self, session: subprocess.Popen[str], source: str) -> str:
+        """What the session prints for a statement."""
+        assert session.stdin is not None and session.stdout is not None
+        limit = threading.Timer(PATIENCE, session.kill)
+        limit.start()
+        try:
+            session.stdin.write(json.dumps(source) + "\n")
+            session.stdin.flush()
+            answer = session.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        finally:
+            limit.cancel()
+            limit.join()
+        if not answer:
+            raise Wrong(f">>> {source.rstrip()} has ended the session, or was not done after {PATIENCE} s")
+        printed: str = json.loads(answer)
+        return printed
 
     def close(self) -> None:
         if self._session is not None:
+            self._session.kill()
             self._session.communicate()
 
 

@@ -128,6 +128,15 @@ def test_a_command_that_does_not_end_is_a_difference(monkeypatch: pytest.MonkeyP
     assert found.startswith("line 1: echo begun; sleep 1000 & sleep 1000 was not done after 0.2 s")
 
 
+def test_a_statement_that_does_not_end_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "PATIENCE", 0.2)
+    found = book.differences("```pycon\n>>> while True: pass\n```\n\n```pycon\n>>> 1\n1\n```\n")
+    assert found == [
+        "line 1: >>> while True: pass has ended the session, or was not done after 0.2 s",
+        "line 5: >>> 1 has ended the session, or was not done after 0.2 s",
+    ]
+
+
 def test_passages_stand_in_their_order() -> None:
     text = "one\n    two\n    three\nfour\n"
     for passage in "one\n", "two\nthree\n", "one\n...\nfour\n", "  two\n  three\n", "    two\n...\nfour\n":

@@ -128,8 +128,7 @@ def attachable(name: str, *, supervisor: int = 0, worker: int = -1) -> Iterator[
         yield
     finally:
         if marker is not None:
-            for left in marker.parent.glob(f"{os.getpid()}.*"):
-                left.unlink(missing_ok=True)
+            _desk.close(marker.parent)
         # A command may just have sent the signal: by default it would end the process, at its very end.
         signal.signal(signal.SIGUSR1, signal.SIG_IGN if previous is signal.SIG_DFL else previous)
 
@@ -174,9 +173,10 @@ class _Desk:
 
     def open(self, loop: Loop | None) -> None:
         """In a thread of its own: listen until the last client has left."""
-        assert self.directory is not None
-        path = str(self.directory / f"{os.getpid()}.socket")
         with self._lock:
+            if self.directory is None:
+                return  # it has been closed since
+            path = str(self.directory / f"{os.getpid()}.socket")
             self.loop = loop
             self._until = time.monotonic() + FIRST_CLIENT
             if self._listening:
@@ -204,6 +204,13 @@ class _Desk:
                         os.unlink(path)
                     listener.close()
                     return
+
+    def close(self, directory: Path) -> None:
+        """Nobody new comes in. Nothing of this process is left in the directory."""
+        with self._lock:  # a thread may be about to listen
+            self.directory = None
+            for left in directory.glob(f"{os.getpid()}.*"):
+                left.unlink(missing_ok=True)
 
     def _admit(self, connection: socket.socket) -> None:
         with self._lock:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from contrast.job import HOST, MAX_BODY, MAX_HEAD
 from contrast.services import StandIn
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PATIENCE = 30.0  # seconds
+PATIENCE = 100.0  # seconds after which a test that hangs fails; nothing waits for them to pass
 TOKEN = "alice-s-token"
 
 
@@ -138,7 +139,7 @@ def test_a_client_gone_in_mid_body_leaves_nothing(server: Server) -> None:
     with server.connect() as client:
         client.sendall(head(1000) + b"x" * 500)
         eventually(lambda: b"x" * 500 in server.files().values())
-    eventually(lambda: not server.files())
+    eventually(lambda: not any(server.folder.iterdir()))
     with server.connect() as client:
         status, name = put(client, b"next")
     assert (status, server.files()) == (201, {name: b"next"})
@@ -175,7 +176,8 @@ def test_services_that_go_down_before_the_row_mean_503_and_nothing_left(server: 
 )
 def test_what_is_no_upload_ends_the_connection(server: Server, request_sent: bytes) -> None:
     with server.connect() as client:
-        client.sendall(request_sent)
+        with suppress(ConnectionError):  # it may hang up before all of it is sent
+            client.sendall(request_sent)
         assert hung_up(client)
     with server.connect() as client:
         assert put(client, b"next")[0] == 201

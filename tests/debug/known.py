@@ -98,7 +98,6 @@ def tree() -> Coro[None]:
         group.spawn(family())
         group.spawn(reads(stream))
         group.spawn(coro.on_disk(open, "fifo"), name="opens")
-        yield from coro.sleep(0.01)  # the thread has begun
         yield from settled()
         yield from coro.Event().wait()  # line: tree
 
@@ -218,8 +217,7 @@ def ask(before_leaving: Callable[[], None] = lambda: None) -> str:
 
 
 def blocks() -> Coro[None]:
-    yield from settled()
-    yield from coro.checkpoint()
+    yield from settled()  # in the same step: from then on nothing else gets its turn
     time.sleep(1000)  # line: blocks
 
 

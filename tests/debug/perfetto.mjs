@@ -10,7 +10,7 @@ import { extname, join, normalize } from "node:path";
 const require = createRequire(`${process.env.NODE_MODULES}/`);
 const { chromium } = require("playwright-core");
 
-const PATIENCE = 90_000; // milliseconds
+const PATIENCE = 300_000; // milliseconds
 const TYPES = {
   ".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm",
   ".json": "application/json",

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable
-from time import sleep as pause
-from types import FrameType
 
 import pytest
 
-from coro.debug.watchdog import advice, own_frame
 from tests.debug.support import PATIENCE, Place, line_of
+from tests.services import CHECKOUT
 
 
 def test_a_blocking_call_is_named_while_it_blocks(place: Place) -> None:
@@ -69,51 +62,24 @@ def test_waiting_for_a_signal_is_no_deadlock(place: Place) -> None:
         assert program.stderr.read() == ""
 
 
-# --- Advice ---------------------------------------------------------------------------
-
-
-def advised(function: Callable[[], object]) -> str:
-    """The advice for what a function is in, seen from another thread when its call has begun."""
-    frames: list[FrameType] = []
-    thread = threading.Thread(target=function, daemon=True)
-    thread.start()
-    while not frames or own_frame(frames[-1]).f_code is not function.__code__:
-        frames.append(sys._current_frames()[thread.ident or 0])
-    return advice(frames[-1])
-
-
-def sleeps() -> None:
-    time.sleep(100)
-
-
-def sleeps_by_another_name() -> None:
-    pause(100)
-
-
-def receives() -> None:
-    one, other = socket.socketpair()
-    with one, other:
-        one.recv(1)
-
-
-def hashes() -> None:
-    hashlib.scrypt(b"", salt=b"", n=1 << 14, r=8, p=40, maxmem=1 << 30)
-
-
-def runs() -> None:
-    subprocess.run(["sleep", "100"])
-
-
 @pytest.mark.parametrize(
     ("function", "says"),
     [
-        (sleeps, "time.sleep blocks every task: use `yield from coro.sleep"),
-        (sleeps_by_another_name, "time.sleep blocks every task"),
-        (receives, "`coro.connect` or `coro.listen`"),
-        (hashes, "`yield from coro.to_thread(function, ...)`"),
-        (runs, "coro.run_process"),
+        ("sleeps", "time.sleep blocks every task: use `yield from coro.sleep"),
+        ("sleeps_by_another_name", "time.sleep blocks every task"),
+        ("receives", "`coro.connect` or `coro.listen`"),
+        ("hashes", "`yield from coro.to_thread(function, ...)`"),
+        ("runs", "coro.run_process"),
     ],
 )
-def test_advice(function: Callable[[], object], says: str) -> None:
-    while says not in (said := advised(function)):
-        assert "keeps every other task" in said  # the thread had not come to the call yet
+def test_advice(function: str, says: str) -> None:
+    """In a process of its own, which does not wait for what blocks."""
+    program = [sys.executable, "-m", "tests.debug.blocked", function]
+    with subprocess.Popen(program, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for said in process.stdout:
+            if says in said:
+                break
+            assert "keeps every other task" in said  # the thread had not come to the call yet
+        process.kill()
+    assert says in said
