@@ -64,13 +64,6 @@ def redis_server(servers: ExitStack) -> RedisServer:
     return _started(servers, RedisServer())
 
 
-@pytest.fixture
-def redis_database(redis_server: RedisServer) -> str:
-    """The URL of the shared Redis, emptied."""
-    redis_server.command("FLUSHALL")
-    return redis_server.url()
-
-
 @pytest.fixture(scope="session")
 def mariadb(servers: ExitStack) -> MariaDBServer:
     """The shared MariaDB."""

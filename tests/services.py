@@ -278,6 +278,7 @@ class RedisServer(Server):
     """A Redis without persistence (unless the options ask for it) and, given `password`, with a login."""
 
     name = "redis-server"
+    spoken: dict[str, Any] = {}  # what redis-py has to know besides
 
     def __init__(self, *options: str, password: str = "") -> None:
         super().__init__(*options)
@@ -315,9 +316,25 @@ class RedisServer(Server):
 
         Returns the reply as redis-py gives it.
         """
-        once = Retry(NoBackoff(), 0)
-        with redis.Redis(unix_socket_path=self.socket, password=self.password or None, retry=once) as client:
+        with self._client(unix_socket_path=self.socket) as client:
             return client.execute_command(*words)
+
+    def clear(self) -> None:
+        """Ends the connections of all clients, deletes every key and sets the counters of commands to 0.
+
+        A client that closed its connection may still be served for a while: a command of it carried out, a message or
+        an element given to it. This one comes by TCP, after all that have connected so: none of them comes later.
+        """
+        with self._client(port=self.port) as client:
+            for kind in "normal", "pubsub":
+                client.execute_command("CLIENT", "KILL", "TYPE", kind)
+            if client.execute_command("ROLE")[0] == b"master":
+                client.execute_command("FLUSHALL")
+            client.execute_command("CONFIG", "RESETSTAT")
+
+    def _client(self, **place: Any) -> redis.Redis:
+        once = Retry(NoBackoff(), 0)
+        return redis.Redis(**place, **self.spoken, password=self.password or None, retry=once)
 
     def url(self, database: int = 0, *, user: str = "", password: str = "", tls: bool = False) -> str:
         """`redis://` or, with `tls`, `rediss://` on the TLS port; as the default user if none is named."""

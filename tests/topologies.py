@@ -141,11 +141,10 @@ class RedisCluster:
         return f"redis://{login}" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
 
     def clear(self) -> None:
-        """Delete every key, and set the counters of commands to 0."""
+        """Return when all nodes agree and none has a client, a key, or a command in its counters."""
+        self.settle()
         for node in self.running:
-            if node.is_primary():
-                node.command("FLUSHALL")
-            node.command("CONFIG", "RESETSTAT")
+            node.clear()
 
     @contextmanager
     def migrating(self, slot: int) -> Iterator[tuple[ClusterNode, ClusterNode]]:

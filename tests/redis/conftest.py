@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
 
 import pytest
-import redis
 
 from tests.services import RedisServer
 from tests.topologies import STEADY, RedisCluster
@@ -15,26 +13,46 @@ from tests.topologies import STEADY, RedisCluster
 class OldRedisServer(RedisServer):
     """A Redis that does not know HELLO, as none did before version 6: it speaks RESP2 only."""
 
+    spoken = {"protocol": 2}
+
     def __init__(self, *options: str, password: str = "") -> None:
         super().__init__("--rename-command", "HELLO", "", *options, password=password)
 
-    def command(self, *words: str | bytes | int) -> Any:
-        with redis.Redis(unix_socket_path=self.socket, password=self.password or None, protocol=2) as client:
-            return client.execute_command(*words)
+
+@pytest.fixture(scope="session")
+def new_redis(servers: ExitStack) -> RedisServer:
+    return servers.enter_context(RedisServer())
 
 
 @pytest.fixture(scope="session")
-def old_redis_server(servers: ExitStack) -> RedisServer:
-    """A shared Redis that speaks RESP2 only."""
+def old_redis(servers: ExitStack) -> RedisServer:
     return servers.enter_context(OldRedisServer())
 
 
-@pytest.fixture(params=["resp3", "resp2"])
+@pytest.fixture
+def redis_server(new_redis: RedisServer) -> RedisServer:
+    """A Redis that the tests of this directory share, with nothing that an earlier one has left."""
+    new_redis.clear()
+    return new_redis
+
+
+@pytest.fixture
+def old_redis_server(old_redis: RedisServer) -> RedisServer:
+    """The same that speaks RESP2 only."""
+    old_redis.clear()
+    return old_redis
+
+
+@pytest.fixture
+def redis_database(redis_server: RedisServer) -> str:
+    """The URL of the shared Redis, emptied."""
+    return redis_server.url()
+
+
+@pytest.fixture(params=["redis_server", "old_redis_server"], ids=["resp3", "resp2"])
 def database(request: pytest.FixtureRequest) -> str:
     """The URL of an emptied Redis that speaks RESP3, then of one that speaks RESP2."""
-    name = {"resp3": "redis_server", "resp2": "old_redis_server"}[request.param]
-    server: RedisServer = request.getfixturevalue(name)
-    server.command("FLUSHALL")
+    server: RedisServer = request.getfixturevalue(request.param)
     return server.url()
 
 

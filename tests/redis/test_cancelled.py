@@ -54,7 +54,6 @@ def ended(task: Task[Any]) -> Coro[None]:
 @pytest.mark.parametrize("kind", STEPS)
 def test_thousands_of_callers_cancelled_at_every_step(redis_server: RedisServer, kind: str) -> None:
     """GET a, cancel after 0, 1, 2, ... turns of the loop, GET b: always b's value. Sixteen pairs do so at once."""
-    redis_server.command("FLUSHALL")
     steps = STEPS[kind]
     cancelled = 0
 
@@ -89,7 +88,6 @@ def test_thousands_of_callers_cancelled_at_every_step(redis_server: RedisServer,
 def test_callers_that_do_not_wait_for_replies_that_come_late(redis_server: RedisServer) -> None:
     """Every reply comes 100 ms late; callers give up before, while and after it comes."""
     numbers = random.Random(3)
-    redis_server.command("FLUSHALL")
 
     def body(proxy: Proxy) -> Coro[None]:
         redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")
@@ -128,7 +126,6 @@ def test_callers_that_do_not_wait_for_replies_that_come_late(redis_server: Redis
 @pytest.mark.parametrize("kind", STEPS)
 def test_half_closed_connections_at_any_time(redis_server: RedisServer, kind: str) -> None:
     """The server says that it has finished, now and then: calls fail or succeed, and get their own reply."""
-    redis_server.command("FLUSHALL")
 
     def body(proxy: Proxy) -> Coro[None]:
         redis = Redis.from_url(f"redis://127.0.0.1:{proxy.port}")

@@ -19,6 +19,7 @@ TAGS = itertools.count()
 
 @pytest.fixture
 def tag() -> str:
+    """The beginning of names that no other test has: nodes pass messages on, which may arrive in the next test."""
     return f"channel{next(TAGS)}"
 
 
@@ -29,57 +30,65 @@ def run(servers: ClusterServers, body: Callable[[RedisCluster[str]], Coro[Any]])
 # --- Messages ------------------------------------------------------------------------------------
 
 
-def test_message_published_at_any_node_comes_to_a_subscriber_at_any_other(redis_cluster: ClusterServers) -> None:
+def test_message_published_at_any_node_comes_to_a_subscriber_at_any_other(
+    redis_cluster: ClusterServers, tag: str
+) -> None:
+    news, weather, pattern = f"{tag}news", f"{tag}weather", f"{tag}w*"
+
     def body(redis: RedisCluster[str]) -> Coro[None]:
         pubsub = redis.pubsub()
-        yield from pubsub.subscribe("news")
-        yield from pubsub.psubscribe("w*")
+        yield from pubsub.subscribe(news)
+        yield from pubsub.psubscribe(pattern)
         for number in range(10):  # by a node chosen anew each time
-            yield from redis.publish("news", number)
-            assert (yield from pubsub.get_message()) == Message("news", str(number))
-            yield from redis.publish("weather", number)
-            assert (yield from pubsub.get_message()) == Message("weather", str(number), "w*")
-        assert (yield from redis.pubsub_channels()) == ["news"]
-        assert (yield from redis.pubsub_numsub("news", "nothing")) == [("news", 1), ("nothing", 0)]
+            yield from redis.publish(news, number)
+            assert (yield from pubsub.get_message()) == Message(news, str(number))
+            yield from redis.publish(weather, number)
+            assert (yield from pubsub.get_message()) == Message(weather, str(number), pattern)
+        assert (yield from redis.pubsub_channels()) == [news]
+        assert (yield from redis.pubsub_numsub(news, "nothing")) == [(news, 1), ("nothing", 0)]
         assert (yield from redis.pubsub_numpat()) == 1
         pubsub.close()
 
     run(redis_cluster, body)
 
 
-def test_loop_of_another_thread_is_refused_and_harms_no_subscription(redis_cluster: ClusterServers) -> None:
+def test_loop_of_another_thread_is_refused_and_harms_no_subscription(
+    redis_cluster: ClusterServers, tag: str
+) -> None:
     def body(redis: RedisCluster[str]) -> Coro[None]:
         pubsub = redis.pubsub()
-        yield from pubsub.subscribe("news")
+        yield from pubsub.subscribe(tag)
         for another in pubsub, redis.pubsub():
             with pytest.raises(RuntimeError, match="is in use by another loop"):
                 yield from coro.to_thread(run_in_thread, another)
-        yield from redis.publish("news", 1)
-        assert (yield from pubsub.get_message()) == Message("news", "1")
+        yield from redis.publish(tag, 1)
+        assert (yield from pubsub.get_message()) == Message(tag, "1")
         pubsub.close()
 
     def run_in_thread(pubsub: PubSub[str]) -> None:
-        coro.run(pubsub.subscribe("news", "more"))
+        coro.run(pubsub.subscribe(tag, "more"))
 
     run(redis_cluster, body)
 
 
-def test_sharded_channels_are_at_the_nodes_of_their_slots(redis_cluster: ClusterServers) -> None:
+def test_sharded_channels_are_at_the_nodes_of_their_slots(redis_cluster: ClusterServers, tag: str) -> None:
+    names = [tag + letter for letter in "abcdef"]
+
     def body(redis: RedisCluster[str]) -> Coro[None]:
         subscriptions = {}
-        for name in "abcdef":
+        for name in names:
             subscriptions[name] = redis.pubsub()
             yield from subscriptions[name].ssubscribe(name, f"{{{name}}}more")
-            yield from subscriptions[name].subscribe("all")
+            yield from subscriptions[name].subscribe(tag)
         for name, pubsub in subscriptions.items():
             yield from redis.spublish(name, f"to {name}")
             yield from redis.spublish(f"{{{name}}}more", "more")
             assert (yield from pubsub.get_message()) == Message(name, f"to {name}")
             assert (yield from pubsub.get_message()) == Message(f"{{{name}}}more", "more")
-        assert sorted((yield from redis.pubsub_shardchannels("?"))) == sorted("abcdef")
-        yield from redis.publish("all", "hello")
+        assert sorted((yield from redis.pubsub_shardchannels(f"{tag}?"))) == names
+        yield from redis.publish(tag, "hello")
         for pubsub in subscriptions.values():
-            assert (yield from pubsub.get_message()) == Message("all", "hello")
+            assert (yield from pubsub.get_message()) == Message(tag, "hello")
             pubsub.close()
 
     run(redis_cluster, body)
@@ -98,11 +107,11 @@ def test_sharded_channels_of_several_slots_take_several_subscriptions(redis_clus
     run(redis_cluster, body)
 
 
-def test_subscription_moves_to_the_node_of_its_first_sharded_channel(redis_cluster: ClusterServers) -> None:
+def test_subscription_moves_to_the_node_of_its_first_sharded_channel(redis_cluster: ClusterServers, tag: str) -> None:
     def body(redis: RedisCluster[str]) -> Coro[None]:
-        for name in "abcdef":
+        for name in [tag + letter for letter in "abcdef"]:
             pubsub = redis.pubsub()
-            yield from pubsub.subscribe("news")  # at any node
+            yield from pubsub.subscribe(tag)  # at any node
             yield from pubsub.ssubscribe(name)
             yield from redis.spublish(name, "x")
             message = yield from pubsub.get_message()

@@ -252,7 +252,6 @@ def test_transaction_whose_connection_is_cut_at_any_byte(redis_server: RedisServ
 
         return body
 
-    redis_server.command("FLUSHALL")
     total = coro.run(through_proxy(redis_server.port, whole))
     outcomes = [coro.run(through_proxy(redis_server.port, cut(position))) for position in range(total + 40)]
     sold = int(redis_server.command("GET", "sold"))
