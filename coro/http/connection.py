@@ -236,6 +236,8 @@ class Connection:
         if isinstance(error, HTTPError) and self._answer is None:
             try:
                 yield from self.server.error_page(request, error).send(self)
+                if self._unsent or self._chunked:
+                    yield from self._end_body()
                 return
             except ClientDisconnected:
                 raise

@@ -66,7 +66,7 @@ class Headers(Mapping[str, str]):
 
     __slots__ = ("_fields",)
 
-    def __init__(self, fields: dict[bytes, bytes]) -> None:
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
         self._fields = fields
 
     def __getitem__(self, name: str) -> str:

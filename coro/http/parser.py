@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar
+from types import MappingProxyType
+from typing import Any, Final, NoReturn, TypeVar
 
 import httptools
 
@@ -49,7 +50,10 @@ class Refusal(Exception):
 
 
 class Head:
-    """A request line and its header fields (names in lower case), and what has come of the body."""
+    """A request line and its header fields (names in lower case), and what has come of the body.
+
+    Equal requests may share one: what it says is not to be changed.
+    """
 
     # Class attributes, because most requests keep these values: setting them would take as long as all the rest.
     content_length: int | None = None
@@ -61,11 +65,11 @@ class Head:
     complete = False  # has the whole message arrived?
 
     def __init__(self, method: str, target: str, version: str, fields: dict[bytes, bytes], keep_alive: bool) -> None:
-        self.method = method
-        self.target = target
-        self.version = version
-        self.fields = fields
-        self.keep_alive = keep_alive  # RFC 9112, section 9.3
+        self.method: Final = method
+        self.target: Final = target
+        self.version: Final = version
+        self.fields: Final[Mapping[bytes, bytes]] = MappingProxyType(fields)
+        self.keep_alive: Final = keep_alive  # RFC 9112, section 9.3
 
 
 MIN_CHUNK_FRAMING = 32  # bytes that any chunk may take for its size line and line ends

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coro.http import Answer, Handler, HTTPError, Metrics, Request, Response, Router, set_cookie
+from coro.http import (
+    Answer,
+    FileResponse,
+    Handler,
+    HTTPError,
+    Metrics,
+    Request,
+    Response,
+    Router,
+    StreamResponse,
+    set_cookie,
+)
 from coro.task import Coro
 from tests.http.conftest import Serve
-from tests.http.serving import get, hello, put
+from tests.http.serving import get, hello, put, put_chunked
 
 FORM = "Content-Type: application/x-www-form-urlencoded\r\n"
 
@@ -148,6 +161,47 @@ def test_error_page_of_an_application(serve: Serve) -> None:
         return Response(error.status, f"{request.path}: {error}", error.headers)
 
     assert serve(fail, error_page=page).ask(get("/x")).body == b"/x: nothing at </x>"
+
+
+def page_in_pieces(request: Request, error: HTTPError) -> StreamResponse:
+    def write_body(write: Callable[[bytes], Coro[None]]) -> Coro[None]:
+        yield from write(b"go")
+        if request.path == "/broken":
+            raise KeyError
+        yield from write(b"ne")
+
+    return StreamResponse(write_body, error.status)
+
+
+def test_error_page_that_is_streamed_has_an_end(serve: Serve) -> None:
+    """The connection can be used again, whether the page had a body to send and whether the request's was read."""
+    client = serve(fail, error_page=page_in_pieces).client()
+    for ask in get(), get(method="HEAD"), put(b"unread"), put_chunked(b"6\r\nunread\r\n0\r\n\r\n"), get():
+        answer = client.ask(ask)
+        assert (answer.status, answer.body) == (404, b"" if ask.startswith(b"HEAD") else b"gone")
+
+
+def test_error_page_that_fails_on_the_way_is_cut_off(serve: Serve, logged: list[logging.LogRecord]) -> None:
+    client = serve(fail, error_page=page_in_pieces).client()
+    client.send(get("/broken"))
+    assert client.head()[0] == 404
+    assert client.rest() == b"2\r\ngo\r\n"
+    assert logged.pop().exc_info
+
+
+def test_error_page_that_is_a_file(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "gone.html"
+    path.write_bytes(b"gone")
+
+    def page(request: Request, error: HTTPError) -> FileResponse:
+        answer = FileResponse(request, os.open(path, os.O_RDONLY))
+        answer.status = error.status
+        return answer
+
+    client = serve(fail, error_page=page).client()
+    for method, body in ("GET", b"gone"), ("HEAD", b""), ("GET", b"gone"):
+        answer = client.ask(get(method=method))
+        assert (answer.status, answer["content-length"], answer.body) == (404, "4", body)
 
 
 def test_error_page_that_fails_is_500(serve: Serve, logged: list[logging.LogRecord]) -> None:

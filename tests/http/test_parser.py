@@ -271,6 +271,17 @@ def test_few_and_small_parts_of_heads_are_kept() -> None:
         assert 0 < len(known) <= KNOWN_NUMBER and max(map(len, known)) < 100
 
 
+@pytest.mark.parametrize("field", [b"Host: a", b"Host:  a"])  # one that is remembered, and one that llhttp reads
+def test_the_fields_of_a_head_cannot_be_changed(field: bytes) -> None:
+    """Equal requests may share them."""
+    plain = PlainReader(Limits())
+    for _ in range(2):
+        [head], _ = read([get(field)], RequestParser(Limits(), plain))
+        assert head.fields == {b"host": b"a"}
+        with pytest.raises(TypeError):
+            head.fields[b"x"] = b"y"  # type: ignore[index]
+
+
 def test_pipelined_requests_are_taken_out_of_the_bytes_one_at_a_time() -> None:
     """What waits for its turn costs no more than its bytes."""
     parser = RequestParser(Limits())
