@@ -38,7 +38,7 @@ from redis.retry import Retry
 from tests.certificates import Certificates, make_certificates
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-PATIENCE = 60.0  # seconds for a start or an end on a loaded machine; a server that died is noticed at once
+PATIENCE = 100.0  # seconds for a start or an end on a loaded machine; a server that died is noticed at once
 PORT_ATTEMPTS = 20
 ROOM_IN_MEMORY = 1 << 30  # bytes that /dev/shm must have free: in a container it may have 64 MiB in all
 

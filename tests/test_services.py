@@ -22,7 +22,7 @@ server.start()
 print(server.pid, scratch().watchdog.pid, scratch().path, flush=True)
 input()
 """
-PATIENCE_MS = 60_000
+PATIENCE_MS = 100_000
 
 
 def has_ended(descriptor: int) -> bool:

@@ -61,7 +61,7 @@ def is_gone(server: SQLServer, session: int) -> bool:
 
 def until(holds: Callable[[], bool]) -> Coro[None]:
     """Waits until something outside this loop has happened, asking again and again; not for ever."""
-    with coro.timeout(60):
+    with coro.timeout(100):
         while not (yield from coro.to_thread(holds)):
             yield from coro.checkpoint()
 

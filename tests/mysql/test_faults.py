@@ -92,7 +92,7 @@ def test_an_answer_is_cut_at_every_byte(
                 yield from before(connection)
                 proxy.cut_after = len(proxy.replies) + cut
                 try:
-                    with coro.timeout(60):
+                    with coro.timeout(100):
                         yield from step(connection)
                 except Error as error:
                     assert (error.code, connection.closed) == (2013, True), f"cut at byte {cut}: {error}"
@@ -121,7 +121,7 @@ def test_a_login_is_cut_at_every_byte(mariadb: SQLServer, options: str, step: in
         for cut in range(0, size - 10, step):
             proxy.replies.clear()
             proxy.cut_after = cut
-            with coro.timeout(60), pytest.raises(Error) as caught:
+            with coro.timeout(100), pytest.raises(Error) as caught:
                 yield from connect(url)
             assert caught.value.code in codes, f"cut at byte {cut} of {size}: {caught.value}"
 

@@ -113,7 +113,7 @@ def test_a_node_is_killed_in_the_middle_of_the_load_and_no_acknowledged_row_is_l
                 yield from coro.sleep(0.01)
             group.cancel()
 
-        with coro.timeout(60):
+        with coro.timeout(100):
             yield from coro.task_group(group)
         assert ports == {first.port, second.port}
 

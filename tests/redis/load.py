@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
 import coro
 from coro import Coro
 from coro.redis import RedisConnectionError, RedisError
+from tests.redis.fake import settle
+from tests.services import RedisServer
 
 KEYS = [f"counter{number}" for number in range(64)]
 
@@ -60,3 +64,10 @@ def run_load(redis: Any, disturb: Callable[[Counters], Coro[None]]) -> Counters:
 
     coro.run(main())
     return counters
+
+
+def stop(victim: RedisServer) -> Coro[None]:
+    """Stop a server; return when commands that it does not answer have been sent to it."""
+    os.kill(victim.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, victim.pid, os.WSTOPPED)
+    yield from settle()  # what it had answered has been read, and the next was sent

@@ -130,8 +130,7 @@ def test_sharded_channel_whose_slot_moves_is_subscribed_again_where_it_went(
         pubsub = redis.pubsub()
         yield from pubsub.ssubscribe(tag)
         for number in range(2):
-            with redis_cluster.migrating(key_slot(tag.encode())):
-                pass
+            redis_cluster.move(key_slot(tag.encode()))
             assert isinstance((yield from pubsub.get_message()), Gap)
             yield from redis.spublish(tag, number)
             assert (yield from pubsub.get_message()) == Message(tag, str(number))
@@ -143,8 +142,7 @@ def test_sharded_channel_whose_slot_moves_is_subscribed_again_where_it_went(
 def test_sharded_channel_of_a_slot_that_has_moved_is_found(redis_cluster: ClusterServers, tag: str) -> None:
     def body(redis: RedisCluster[str]) -> Coro[None]:
         yield from redis.dbsize()
-        with redis_cluster.migrating(key_slot(tag.encode())):
-            pass
+        redis_cluster.move(key_slot(tag.encode()))
         pubsub = redis.pubsub()
         yield from pubsub.ssubscribe(tag)
         yield from redis.spublish(tag, "x")
@@ -201,12 +199,10 @@ def test_watched_key_of_a_slot_that_has_moved(redis_cluster: ClusterServers, tag
 
     def body(redis: RedisCluster[str]) -> Coro[None]:
         yield from redis.set(tag, 1)
-        with redis_cluster.migrating(key_slot(tag.encode())):
-            pass
+        redis_cluster.move(key_slot(tag.encode()))
         assert (yield from redis.transaction(once, tag)) == [2]
         assert runs == ["1"]  # the refused WATCH comes before
-        with redis_cluster.migrating(key_slot(tag.encode())):
-            pass
+        redis_cluster.move(key_slot(tag.encode()))
         assert (yield from redis.transaction(once)) == [3]  # whose keys nobody knew
 
     run(redis_cluster, body)

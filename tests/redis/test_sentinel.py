@@ -14,7 +14,7 @@ from coro import ClosedError, Coro, Stream, TaskGroup
 from coro.redis import ReadOnlyError, Redis, RedisConnectionError, Sentinel
 from coro.redis.resp import Parser
 from tests.redis.fake import FakeRedis, ManualClock, settle, with_fake
-from tests.redis.load import KEYS, Counters, run_load
+from tests.redis.load import KEYS, Counters, run_load, stop
 from tests.services import RedisServer
 from tests.topologies import SentinelTrio
 
@@ -60,7 +60,7 @@ def test_replica_serves_reads(trio: SentinelTrio) -> None:
 
     def main() -> Coro[None]:
         yield from redis.set("key", "value")
-        trio.master().command("WAIT", 2, 5000)
+        assert trio.master().command("WAIT", 2, 100_000) == 2
         assert (yield from reads.get("key")) == b"value"
         assert (yield from reads.role())[0] == b"slave"
         with pytest.raises(ReadOnlyError):
@@ -129,6 +129,7 @@ def test_master_killed_in_mid_load(trio: SentinelTrio) -> None:
     victim = trio.master()
 
     def disturb(counters: Counters) -> Coro[None]:
+        yield from stop(victim)
         victim.kill()
         yield from counters.advance(KEYS, 20)  # at the new master
 
@@ -145,7 +146,7 @@ def test_master_that_hangs_is_left_when_the_sentinels_replace_it(trio: SentinelT
     victim = trio.master()
 
     def disturb(counters: Counters) -> Coro[None]:
-        os.kill(victim.pid, signal.SIGSTOP)
+        yield from stop(victim)
         yield from counters.advance(KEYS, 20)
 
     try:
