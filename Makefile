@@ -14,8 +14,7 @@
 
 ARGS =
 BIN = .venv/bin
-# One worker a core; a worker that has nothing left takes over tests of the others.
-PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
+PYTEST = scripts/run-tests $(BIN)/python
 
 .PHONY: run test test-env services mysql9 mariadb11 test-mysql test-others test-selectors test-all bench book soak clean
 
@@ -43,7 +42,7 @@ test-mysql: mysql9 mariadb11
 	$(PYTEST) -m 'mysql9 or mariadb11' $(ARGS)
 
 test-others: test-env
-	@scripts/test-others -n auto --dist worksteal $(ARGS)
+	@scripts/test-others $(ARGS)
 
 test-selectors: test-env
 	CORO_TEST_SELECTOR=PollSelector $(PYTEST) tests/kernel tests/http $(ARGS)
