@@ -15,6 +15,9 @@ from time import sleep as pause
 from coro.debug.watchdog import advice, own_frame
 
 
+UNTIL_THE_END, _ = os.pipe()  # of this process: then there is no writer any more
+
+
 def sleeps() -> None:
     time.sleep(1000)
 
@@ -35,8 +38,7 @@ def hashes() -> None:
 
 
 def runs() -> None:
-    stdin, _ = os.pipe()  # ends with this process, and with it who reads from it
-    subprocess.run(["cat"], stdin=stdin)
+    subprocess.run(["cat"], stdin=UNTIL_THE_END)
 
 
 def tell(function: Callable[[], None]) -> None:
