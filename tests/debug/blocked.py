@@ -14,7 +14,6 @@ from time import sleep as pause
 
 from coro.debug.watchdog import advice, own_frame
 
-
 UNTIL_THE_END, _ = os.pipe()  # of this process: then there is no writer any more
 
 
