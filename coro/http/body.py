@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from coro.http.message import ClientDisconnected, HTTPError
@@ -83,14 +84,12 @@ class Body:
         length = self._head.content_length
         if length is not None and length > limit:
             raise HTTPError(413, f"the body may have at most {limit} bytes")
-        parts: list[bytes] = []
-        size = 0
+        body = BytesIO()  # and not a list: its pieces may be of a byte or two, and their objects not
         while data := (yield from self.read()):
-            size += len(data)
-            if size > limit:
+            if body.tell() + len(data) > limit:
                 raise HTTPError(413, f"the body may have at most {limit} bytes")
-            parts.append(data)
-        return b"".join(parts)
+            body.write(data)
+        return body.getvalue()
 
     def _take(self, limit: int) -> bytes:
         head = self._head

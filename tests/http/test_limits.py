@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 import coro
 from coro.http import ClientDisconnected, Limits, Request, Response, StreamResponse
+from coro.http.body import Body
+from coro.http.connection import Connection
+from coro.http.parser import Head
 from coro.http.server import ENDED_AT_ONCE, ROOM_TIME
 from coro.task import Coro
 from tests.http.conftest import Serve
@@ -123,6 +128,30 @@ class Held:
         self.begun += 1
         yield from self.go.wait()
         return Response(200)
+
+
+class DrippingConnection:
+    """Of whose chunked body two bytes come at a time."""
+
+    def __init__(self, count: int) -> None:
+        self._left = count
+
+    def receive_chunks(self, head: Head) -> Coro[None]:
+        yield from ()
+        self._left -= 2
+        head.chunks = [bytes(bytearray(2))]  # an object of its own, as those from a socket are
+        head.complete = not self._left
+
+
+def test_body_in_tiny_pieces_takes_no_more_memory_than_its_bytes() -> None:
+    body = Body(Head("PUT", "/", "1.1", {}, True), cast(Connection, DrippingConnection(100_000)))
+    tracemalloc.start()
+    try:
+        assert coro.run(body.read_all(100_000)) == bytes(100_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 500_000
 
 
 def test_no_more_connections_are_accepted_than_allowed(serve: Serve, logged: list[logging.LogRecord]) -> None:

@@ -33,6 +33,7 @@ E = TypeVar("E", bound=ClientError)
 READ_SIZE = 32768  # bytes; the allocator serves 64 KiB and more by a slower path
 SEND_SIZE = 1 << 18  # bytes of a request that must be taken within `read_time`
 DISCARDED = 65536  # bytes of a redirect's body that are read to keep its connection
+DISCARDING_TIME = 2.0  # seconds for which they are waited for: opening another connection takes less
 
 FREE_CONNECTION = "waiting for a free connection"
 CONNECTING = "connecting"
@@ -271,10 +272,14 @@ class Exchange:
         return data
 
     def discard(self) -> Coro[None]:
-        """Read the rest of the body if it is short: then the connection can be used again. May suspend."""
+        """Read the rest of the body if it is short and soon there: then the connection can be used again. May suspend.
+
+        The errors of `read_body`.
+        """
         left = DISCARDED
-        while left > 0 and (data := (yield from self.read_body(left))):
-            left -= len(data)
+        with move_on_after(DISCARDING_TIME):
+            while left > 0 and (data := (yield from self.read_body(left))):
+                left -= len(data)
 
     def _receive(self) -> Coro[None]:
         """Wait for more of the response. `ConnectionLost`."""

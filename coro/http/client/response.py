@@ -6,6 +6,7 @@ import codecs
 import json
 import re
 from email.message import Message
+from io import BytesIO
 from typing import Any, Protocol, TypeVar
 
 from coro.http.client.decoding import WINDOW, Decoder
@@ -151,14 +152,12 @@ class StreamedResponse(ResponseInfo):
         data = self._buffered(limit)
         if data is not None:
             return data
-        parts: list[bytes] = []
-        size = 0
+        body = BytesIO()  # and not a list: its pieces may be of a byte or two, and their objects not
         while data := (yield from self.read()):
-            size += len(data)
-            if size > limit:
+            if body.tell() + len(data) > limit:
                 raise self._too_large(limit)
-            parts.append(data)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            body.write(data)
+        return body.getvalue()
 
     def whole(self, limit: int) -> Coro[ClientResponse]:
         """The response with its whole body. As `read_all`."""

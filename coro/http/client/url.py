@@ -60,9 +60,13 @@ class URL(NamedTuple):
         return f"{self.origin}{self.target}"
 
 
-@functools.lru_cache(maxsize=1024)
 def parse_url(text: str) -> URL:
     """The parts of an absolute http or https URL. `InvalidURL`, whose message never holds a password."""
+    # What may hold a password or a key is not remembered for longer than it is needed.
+    return _parse(text) if "@" in text or "?" in text else _remembered(text)
+
+
+def _parse(text: str) -> URL:
     parts = PARTS.fullmatch(text.strip(" "))
     if parts is None:
         raise InvalidURL("a URL here begins with http:// or https:// and a host; this one does not")
@@ -79,6 +83,9 @@ def parse_url(text: str) -> URL:
     credentials = None if user is None else unquote_to_bytes(user if ":" in user else f"{user}:")
     target = quote(path + query, safe=SAFE)
     return URL(Origin(scheme, _host(found["host"]), port), target, credentials)
+
+
+_remembered = functools.lru_cache(maxsize=1024)(_parse)
 
 
 def _host(text: str) -> str:

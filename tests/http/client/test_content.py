@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -147,6 +148,18 @@ def test_limit_for_the_whole_body(network: Network, data: bytes) -> Coro[None]:
         yield from client.get("http://a/", limit=99)
     assert isinstance(raised.value, LimitExceeded) and isinstance(raised.value, ClientError)
     assert network.open[-1] is (data is not UNTIL_CLOSED)  # the others were there to their end
+
+
+def test_body_in_tiny_chunks_takes_no_more_memory_than_its_bytes(network: Network) -> Coro[None]:
+    chunks = b"2\r\nab\r\n" * 50_000
+    network.serve(answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"))
+    tracemalloc.start()
+    try:
+        assert (yield from network.client.get("http://a/")).body == b"ab" * 50_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_500_000  # of which the network holds a part; the pieces' objects alone would take more
 
 
 def test_length_beyond_the_limit_is_not_even_begun(network: Network) -> Coro[None]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
 
+import coro
 from coro import Coro
-from coro.http import RedirectError, StreamBody
+from coro.http import RedirectError, StreamBody, StreamedResponse
+from coro.http.client.exchange import DISCARDING_TIME
 from tests.http.client.network import OK, Network, Wire
 
 
@@ -156,6 +159,23 @@ def test_body_goes_along_if_it_can_be_sent_again(network: Network, repeatable: b
     else:
         with pytest.raises(RedirectError, match="redirected with 307, but this body cannot be sent again"):
             yield from request
+
+
+def test_body_of_a_redirect_that_drips_is_not_waited_for(network: Network) -> Coro[None]:
+    def handler(wire: Wire) -> Coro[None]:
+        head, _ = yield from wire.request()
+        if b" /a " in head:
+            yield from wire.send(b"HTTP/1.1 302 X\r\nLocation: /b\r\nContent-Length: 60000\r\n\r\n")
+            while True:
+                yield from coro.sleep(1)
+                yield from wire.send(b"x")
+        yield from wire.send(OK)
+
+    network.serve(handler)
+    read_all = partial(StreamedResponse.read_all, limit=3)
+    assert (yield from network.client.stream("GET", "http://h/a", read_all)) == b"abc"
+    assert network.open == [False, True]
+    assert coro.now() == pytest.approx(DISCARDING_TIME)
 
 
 def test_long_body_of_a_redirect_is_not_read_to_its_end(network: Network) -> Coro[None]:

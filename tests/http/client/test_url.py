@@ -51,6 +51,11 @@ def test_text_of_a_url_is_the_same_url(text: str) -> None:
     assert parse_url(str(parse_url(text))) == parse_url(text)
 
 
+def test_url_that_may_hold_a_secret_is_not_remembered() -> None:
+    for text, remembered in ("http://a/b", True), ("http://me:secret@a/b", False), ("http://a/b?key=secret", False):
+        assert (parse_url(text) is parse_url(text)) is remembered
+
+
 REFUSED = [
     "", "example.org", "/a", "//a/b", "ftp://a/", "http:/a", "http:a", "http+unix://%2Frun%2Fx/", "http://", "http:///a",
     "http://:80/", "http://a:b/", "http://a:0/", "http://a:65536/", "http://a:-1/", "http://a:80:80/", "http://a b/",
