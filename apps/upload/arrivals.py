@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import coro
 from apps.upload.digests import Expected
+from apps.upload.parts import Hash, TooLarge
 from apps.upload.resumable import About, NotThere, Resumable, Resumables, StillHeld
 from apps.upload.sniffing import HEAD_SIZE, BegunBody, read_head
-from apps.upload.storage import Body, Hash, TooLarge
+from apps.upload.storage import Body
 from apps.upload.store import Upload
 from coro import Coro
 from coro.http import HTTPError, Request

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import coro
-from apps.upload.storage import PART
+from apps.upload.parts import PART
 from apps.upload.store import Upload
 from coro import Coro
 

@@ -15,7 +15,8 @@ from base64 import b64decode
 from collections.abc import Callable, Mapping, Set
 from types import MappingProxyType
 
-from apps.upload.storage import Hash, Pieces
+from apps.upload.parts import Hash
+from apps.upload.storage import Pieces
 from coro import Coro
 from coro.http import HTTPError
 

@@ -40,10 +40,11 @@ from apps.upload.draft import DraftHandlers
 from apps.upload.logins import LoginHandlers
 from apps.upload.names import checked_name
 from apps.upload.page import add_page
+from apps.upload.parts import TooLarge
 from apps.upload.policy import RETRY_SOON, Admission, Policy
 from apps.upload.resumable import Resumables
 from apps.upload.sniffing import AllowedTypes
-from apps.upload.storage import FILES, Storage, TooLarge
+from apps.upload.storage import FILES, Storage
 from apps.upload.store import FULL, Metadata, NoRoom, OutcomeUnknown, Sessions, StoreDown, Upload
 from apps.upload.tus import TusHandlers
 from coro import Coro

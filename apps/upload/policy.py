@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Self
 
 import coro
+from apps.upload.parts import PIECE_SIZE, TooLarge
 from apps.upload.shared import Page, Room, Shared
-from apps.upload.storage import PIECE_SIZE, TooLarge
 from apps.upload.store import Metadata
 from coro import Coro
 from coro.http import HTTPError

@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import coro
-from apps.upload.storage import DELETED, FILES, PART, RUNS, sync_directory
+from apps.upload.parts import PART, sync_directory
+from apps.upload.storage import DELETED, FILES, RUNS
 from apps.upload.store import Metadata
 from coro import Coro
 

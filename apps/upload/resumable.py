@@ -29,7 +29,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import coro
-from apps.upload.storage import Hash, Part, Storage, make_directory, sync_directory
+from apps.upload.parts import Hash, Part, sync_directory
+from apps.upload.storage import Storage, make_directory
 from coro import Coro, CoroError
 
 RESUMABLE, WANTED, DATA, ABOUT = "resumable", "wanted", "data", "about.json"

@@ -14,36 +14,29 @@ wait, the descriptor of its file. A fast one borrows a large buffer: few system 
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import resource
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, Protocol, Self
+from typing import Protocol
 
 import coro
-from apps.upload.batches import Batches
+from apps.upload.parts import PIECE_SIZE, Hash, NewPart, Part, SmallFiles, StoredFile, sync_directory
 from apps.upload.shared import Room
-from coro import Coro, CoroError
+from coro import Coro
 
-RUNS, FILES, PART, DELETED = "runs", "files", ".part", ".deleted"
+RUNS, FILES, DELETED = "runs", "files", ".deleted"
 FILES_PER_DIRECTORY = 10_000
 
-PIECE_SIZE = 65536  # bytes asked for at once while an upload is slow; without fsync, also what is written in place
+COPY_SIZE = 1 << 18  # bytes that are copied at once, without fsync: what stays in a processor's cache meanwhile
 BUFFER_SIZE = 1 << 20  # bytes of a buffer of a fast upload
 BUFFERS = 16  # how many uploads at once may have one
 FAST = 1 << 20  # bytes a second from which on an upload gets one
 FILL_TIME = 0.05  # seconds that a fast upload waits for its buffer to fill
-
-NO_FILE = -1
-
-
-class TooLarge(CoroError):
-    """More bytes than an upload may have."""
 
 
 class Body(Protocol):
@@ -58,24 +51,6 @@ class Pieces(Protocol):
     """What is stored: a part of a form."""
 
     def read(self, limit: int = ...) -> Coro[bytes]: ...
-
-
-class Hash(Protocol):
-    """What `hashlib` makes."""
-
-    def update(self, data: bytes | memoryview, /) -> None: ...
-    def hexdigest(self) -> str: ...
-    def digest(self) -> bytes: ...
-    def copy(self) -> Self: ...
-
-
-class StoredFile(NamedTuple):
-    """A whole file, as durable as was asked for."""
-
-    id: str
-    path: str  # relative to the storage's directory
-    size: int
-    sha256: str | None
 
 
 class Storage:
@@ -99,11 +74,12 @@ class Storage:
         self._lock = _create_locked(root / RUNS / self.run, database)
         self._directories: list[str] = []
         self._room = 0  # for so many files more in the last directory
-        self._open: OrderedDict[_Part, None] = OrderedDict()  # parts that wait, with their file open; oldest first
+        self._open: OrderedDict[NewPart, None] = OrderedDict()  # parts that wait, with their file open; oldest first
         self._open_limit = max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
         self._buffers = coro.Semaphore(BUFFERS)
         self._idle_buffers: list[bytearray] = []
-        self.small_files = _SmallFiles()
+        self._copy_buffer = memoryview(bytearray(COPY_SIZE))
+        self.small_files = SmallFiles()
 
     def close(self) -> None:
         """Say that this run ended in order, unless some file's fate is open. No upload may be under way."""
@@ -210,8 +186,8 @@ class Storage:
         if self.durable:
             sync_directory(os.path.dirname(adopted))
 
-    def _new_part(self, limit: int | None, room: Room | None) -> _Part:
-        part = _Part(self, self._directory(), self.new_id())
+    def _new_part(self, limit: int | None, room: Room | None) -> NewPart:
+        part = NewPart(self, self._directory(), self.new_id())
         part.limit = self.max_size if limit is None else limit
         part.room = room
         return part
@@ -221,6 +197,10 @@ class Storage:
 
         `TooLarge`, OSError, and what reading the body raises.
         """
+        if part.is_copied:
+            while count := (yield from body.read_into(self._copy_buffer)):  # nobody else comes between this, and:
+                yield from part.write(self._copy_buffer[:count])
+            return
         while True:
             asked = time.monotonic()
             data = yield from body.read(PIECE_SIZE)
@@ -251,195 +231,15 @@ class Storage:
 
     # --- Part files with an open descriptor ------------------------------------------
 
-    def claim(self, part: _Part) -> None:
+    def claim(self, part: NewPart) -> None:
         """Before a part's file is used: nobody else may close it."""
         self._open.pop(part, None)
 
-    def park(self, part: _Part) -> None:
+    def park(self, part: NewPart) -> None:
         """After it: it may be closed when others need its descriptor."""
         self._open[part] = None
         if len(self._open) > self._open_limit:
             self._open.popitem(last=False)[0].close()
-
-
-class Part:
-    """A file that is being written, from its beginning to its end."""
-
-    __slots__ = ("digests", "fd", "limit", "room", "size", "storage")
-
-    def __init__(self, storage: Storage, fd: int = NO_FILE, size: int = 0) -> None:
-        self.storage = storage
-        self.fd = fd
-        self.size = size  # bytes written so far
-        self.limit: int | None = None  # bytes
-        self.room: Room | None = None
-        self.digests: list[Hash] = []  # of what is written
-
-    def write(self, data: bytes | memoryview) -> Coro[None]:
-        """Append to the file. Suspends. `TooLarge`, OSError."""
-        self._count(data)
-        if self.storage.durable or len(data) > PIECE_SIZE:
-            yield from coro.on_disk(self._append, data)
-        else:
-            self._append(data)
-
-    def _count(self, data: bytes | memoryview) -> None:
-        if self.limit is not None and self.size + len(data) > self.limit:
-            raise TooLarge(f"this upload may have at most {self.limit} bytes")
-        if self.room is not None:
-            self.room.use(len(data))
-
-    def _append(self, data: bytes | memoryview) -> None:
-        # Blocks, and so runs in a thread unless durability is left to the operating system and the data are few.
-        while True:
-            written = os.pwrite(self.fd, data, self.size)
-            self.size += written
-            for digest in self.digests:
-                digest.update(data[:written])
-            if written == len(data):
-                return
-            data = memoryview(data)[written:]
-
-
-class _Part(Part):
-    """One upload on its way to the disk, in one request."""
-
-    __slots__ = ("directory", "id")
-
-    def __init__(self, storage: Storage, directory: str, id: str) -> None:
-        super().__init__(storage)
-        self.directory = directory  # relative to the storage's
-        self.id = id
-        if storage.digest:
-            self.digests.append(hashlib.sha256())
-
-    @property
-    def path(self) -> str:
-        """Of the whole file, relative to the storage's directory."""
-        return f"{self.directory}/{self.id}"
-
-    def write(self, data: bytes | memoryview) -> Coro[None]:
-        self.storage.claim(self)
-        yield from super().write(data)
-        self.storage.park(self)
-
-    def finish(self) -> Coro[StoredFile]:
-        """Make the part file a whole one."""
-        self.storage.claim(self)
-        if self.storage.durable:
-            yield from coro.on_disk(self._complete)
-        else:
-            self._complete()
-        return self._stored()
-
-    def write_whole(self, data: bytes) -> Coro[StoredFile]:
-        """`write` and `finish` in one go."""
-        self._count(data)
-        if self.storage.durable:
-            with coro.shield():  # what aborts it must come after what writes it
-                yield from self.storage.small_files.add((self, data))
-        else:
-            self._write_in_place(data)
-        return self._stored()
-
-    def abort(self) -> Coro[None]:
-        """Leave nothing behind."""
-        self.storage.claim(self)
-        self.close()
-        yield from self.storage.discard(self.path + PART, self.path)
-
-    def close(self) -> None:
-        if self.fd != NO_FILE:
-            os.close(self.fd)
-            self.fd = NO_FILE
-
-    def _stored(self) -> StoredFile:
-        return StoredFile(self.id, self.path, self.size, self.digests[0].hexdigest() if self.storage.digest else None)
-
-    # Blocking, as `Part._append` is:
-
-    def _append(self, data: bytes | memoryview) -> None:
-        self._open()
-        super()._append(data)
-
-    def _complete(self) -> None:
-        self._open()  # again, if its descriptor was needed: fsync writes what was written through any descriptor
-        if self.storage.durable:
-            self.sync()
-        self.rename()
-        if self.storage.durable:
-            self.sync_name()
-
-    def write_soon(self, data: bytes) -> None:
-        """Write it, and have the system begin to bring it to the disk."""
-        self._append(data)
-        os.posix_fadvise(self.fd, 0, 0, os.POSIX_FADV_DONTNEED)  # Linux writes dirty pages then, and does not wait
-
-    def sync(self) -> None:
-        os.fsync(self.fd)
-
-    def rename(self) -> None:
-        self.close()
-        path = self._absolute
-        os.rename(path + PART, path)
-
-    def sync_name(self) -> None:
-        sync_directory(os.path.dirname(self._absolute))
-
-    def _write_in_place(self, data: bytes) -> None:
-        # Without fsync there is no order to keep; and a file of a crashed run counts only if it has a row.
-        self.fd = os.open(self._absolute, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._append(data)
-        self.close()
-
-    def _open(self) -> None:
-        if self.fd == NO_FILE:
-            self.fd = os.open(self._absolute + PART, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-    @property
-    def _absolute(self) -> str:
-        return f"{self.storage.directory}/{self.path}"
-
-
-class _SmallFiles(Batches[tuple[_Part, bytes]]):
-    """Writes and syncs whole small files, many in one call to a thread.
-
-    A sync brings what all of them have changed in the file system to the disk, so those that follow it are cheap, and
-    the directory is synced once. That takes a few milliseconds, or else the disk is slow, and is given more to do.
-    """
-
-    name = "file writer"
-    kind = "fsync"
-    at_once = 16
-    patience = 0.005
-
-    def work(self, batch: Sequence[tuple[_Part, bytes]]) -> Coro[Sequence[Exception | None]]:
-        return (yield from coro.on_disk(_write_all, batch))
-
-
-def _write_all(batch: Sequence[tuple[_Part, bytes]]) -> Sequence[Exception | None]:
-    """For each file, what went wrong with it. Blocks."""
-    contents = dict(batch)
-    errors: dict[_Part, OSError] = {}
-    synced: set[str] = set()
-
-    def each(step: Callable[[_Part], None]) -> None:
-        for part in [part for part in contents if part not in errors]:
-            try:
-                step(part)
-            except OSError as error:
-                errors[part] = error
-
-    def sync_name(part: _Part) -> None:
-        if part.directory not in synced:
-            part.sync_name()
-            synced.add(part.directory)
-
-    each(lambda part: part.write_soon(contents[part]))
-    each(_Part.sync)
-    each(_Part.rename)
-    each(sync_name)
-    return [errors.get(part) for part, _ in batch]
 
 
 # --- Blocking helpers ------------------------------------------------------------------
@@ -471,14 +271,6 @@ def _create_locked(path: Path, text: str) -> int:
             sync_directory(str(path.parent))
             return fd
         os.close(fd)  # a reconciliation found it before it was locked, and removed it
-
-
-def sync_directory(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _unlink(*paths: str) -> None:

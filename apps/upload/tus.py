@@ -26,8 +26,8 @@ import coro
 from apps.upload.arrivals import Arrivals, url_of
 from apps.upload.digests import Expected
 from apps.upload.names import checked_name
+from apps.upload.parts import Hash
 from apps.upload.resumable import About, Resumable
-from apps.upload.storage import Hash
 from coro import Coro
 from coro.http import Answer, Handler, HTTPError, Request, Response
 

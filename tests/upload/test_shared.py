@@ -15,9 +15,9 @@ from typing import Any, cast
 import pytest
 
 import coro
+from apps.upload.parts import PIECE_SIZE, TooLarge
 from apps.upload.policy import Policy
 from apps.upload.shared import STEP, Shared
-from apps.upload.storage import PIECE_SIZE, TooLarge
 from apps.upload.store import Metadata
 from coro import Coro
 from coro.http import HTTPError

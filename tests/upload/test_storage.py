@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import coro
-from apps.upload.storage import PIECE_SIZE, RUNS, Storage, StoredFile
+from apps.upload.parts import PIECE_SIZE, StoredFile
+from apps.upload.storage import RUNS, Storage
 from coro import Coro
 
 
@@ -122,6 +123,16 @@ def test_the_digest_is_that_of_the_content(tmp_path: Path, durable: bool, pieces
     content = b"".join(pieces)
     assert (stored.size, stored.sha256) == (len(content), hashlib.sha256(content).hexdigest())
     assert (tmp_path / stored.path).read_bytes() == content
+
+
+@pytest.mark.parametrize("durable", [True, False])
+@pytest.mark.parametrize("digest", [True, False])
+def test_uploads_at_once_are_not_mixed_up(tmp_path: Path, durable: bool, digest: bool) -> None:
+    storage = Storage(tmp_path, "test", durable=durable, digest=digest)
+    contents = [[bytes([number]) * size for size in (70_000, 300_000, 1, 500_000)] for number in range(20)]
+    stored = coro.run(coro.gather(*(storage.store(Pieces(*pieces)) for pieces in contents)))
+    storage.close()
+    assert [(tmp_path / file.path).read_bytes() for file in stored] == [b"".join(pieces) for pieces in contents]
 
 
 @pytest.mark.parametrize("durable", [True, False])
