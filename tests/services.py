@@ -320,7 +320,7 @@ class RedisServer(Server):
             return client.execute_command(*words)
 
     def clear(self) -> None:
-        """Ends the connections of all clients, deletes every key and sets the counters of commands to 0.
+        """Ends the connections of all clients, deletes every key, script and function, sets the counters to 0.
 
         A client that closed its connection may still be served for a while: a command of it carried out, a message or
         an element given to it. This one comes by TCP, after all that have connected so: none of them comes later.
@@ -330,6 +330,8 @@ class RedisServer(Server):
                 client.execute_command("CLIENT", "KILL", "TYPE", kind)
             if client.execute_command("ROLE")[0] == b"master":
                 client.execute_command("FLUSHALL")
+                client.execute_command("FUNCTION", "FLUSH")
+            client.execute_command("SCRIPT", "FLUSH")
             client.execute_command("CONFIG", "RESETSTAT")
 
     def _client(self, **place: Any) -> redis.Redis:

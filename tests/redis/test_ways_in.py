@@ -35,7 +35,7 @@ def secured(request: pytest.FixtureRequest, servers: ExitStack) -> RedisServer:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_everything_works_over(secured: RedisServer, way: str) -> None:
-    secured.command("FLUSHALL")
+    secured.clear()
     redis = Redis.from_url(WAYS[way](secured))
 
     def swap(transaction: Transaction) -> Coro[None]:
