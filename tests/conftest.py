@@ -24,7 +24,10 @@ from tests.services import MariaDB11Server, MariaDBServer, MissingServer, MySQL9
 
 S = TypeVar("S", bound=Server)
 
-hypothesis.settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's affair
+# How long an example takes, or to think of it, is the machine's affair; and one run says the same as the next.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("untimed")
 
 if "CORO_TEST_SELECTOR" in os.environ:  # `make test-selectors`: every loop of the tests waits in this one

@@ -119,20 +119,40 @@ def program(name: str) -> str:
     return found
 
 
+PORTS = range(10_000, 32_000)  # below the range out of which connections get theirs
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_given: set[int] = set()
+
+
 def _pick_port() -> int:
-    """A loopback port that is free at the moment, from below the range out of which connections get theirs.
+    """A loopback port that is free, and that no server of this test run gets but the one which this is picked for.
 
     So nothing takes the port by chance while its server is down for a restart. Two test runs may still pick
     the same one at once: then the later server fails to bind, and `Server.start` picks again.
     """
     numbers = random.SystemRandom()  # the global generator is seeded alike in all workers by hypothesis
     while True:
-        port = numbers.randrange(10_000, 32_000)
-        with socket.socket() as probe:
+        port = numbers.choice(PORTS[WORKER::WORKERS])
+        with socket.socket() as probe, suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with suppress(OSError):
-                probe.bind(("127.0.0.1", port))
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
                 return port
+
+
+@functools.cache
+def _held_port(number: int) -> socket.socket:
+    holder = socket.socket()
+    holder.bind(("", 0))
+    return holder
+
+
+def dead_port(number: int = 0) -> int:
+    """A port at which nobody listens; nobody else can, as this process holds it. Another one for another number."""
+    port: int = _held_port(number).getsockname()[1]
+    return port
 
 
 class Server(abc.ABC):

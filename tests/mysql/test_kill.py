@@ -20,18 +20,15 @@ SESSION = "SELECT CONNECTION_ID()"
 KILL = b"KILL QUERY"
 
 
-def sleeping(server: SQLServer) -> list[int]:
-    """The sessions that are in the middle of a `DO SLEEP`."""
-    rows = server.sql("SELECT id FROM information_schema.processlist WHERE info LIKE 'DO SLEEP(%'")
-    return [session for (session,) in rows]
+def is_asleep(server: SQLServer, session: int) -> bool:
+    """Whether the session is in the middle of a `DO SLEEP`."""
+    asleep = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'DO SLEEP(%%' AND id = %s"
+    return bool(server.sql(asleep, session))
 
 
-def is_asleep(server: SQLServer) -> bool:
-    return bool(sleeping(server))
-
-
-def nobody_sleeps(server: SQLServer) -> bool:
-    return not sleeping(server)
+def is_awake(server: SQLServer, session: int) -> bool:
+    """Whether it is not, or has ended."""
+    return not is_asleep(server, session)
 
 
 @pytest.mark.parametrize("parameters", [(), (1000,)], ids=["text", "prepared"])
@@ -40,11 +37,12 @@ def test_a_cancelled_statement_is_killed_and_its_slot_is_free_at_once(
 ) -> None:
     def body(pool: Pool) -> Coro[None]:
         def group(group: TaskGroup) -> Coro[None]:
+            session = yield from pool.fetch_value(SESSION)
             task = group.spawn(pool.execute("DO SLEEP(?)" if parameters else "DO SLEEP(1000)", *parameters))
-            yield from until(functools.partial(is_asleep, sql_server))
+            yield from until(functools.partial(is_asleep, sql_server, session))
             task.cancel()
             assert (yield from pool.fetch_value("SELECT 7")) == 7
-            yield from until(functools.partial(nobody_sleeps, sql_server))
+            yield from until(functools.partial(is_awake, sql_server, session))
 
         yield from coro.task_group(group)
         assert "0 of 1 connections lent" in repr(pool)
@@ -59,9 +57,10 @@ def test_a_statement_that_takes_too_long_inside_a_transaction_is_killed(sql_serv
             yield from connection.execute("DO SLEEP(1000)")
 
     def body(pool: Pool) -> Coro[None]:
+        session = yield from pool.fetch_value(SESSION)
         with pytest.raises(TimeoutError):
             yield from pool.transaction(work)
-        yield from until(functools.partial(nobody_sleeps, sql_server))
+        yield from until(functools.partial(is_awake, sql_server, session))
         yield from pool.execute("INSERT INTO t VALUES (2)")
         assert (yield from pool.fetch_all("SELECT a FROM t")) == [(2,)]
 
@@ -72,10 +71,11 @@ def test_a_statement_that_takes_too_long_inside_a_transaction_is_killed(sql_serv
 
 def test_nothing_is_killed_unless_that_is_asked_for(mariadb: SQLServer) -> None:
     def body(proxy: Proxy, pool: Pool) -> Coro[None]:
+        session = yield from pool.fetch_value(SESSION)
         with coro.move_on_after(0.05):
             yield from pool.execute("DO SLEEP(0.2)")
         yield from pool.execute("DO 1")
-        yield from until(functools.partial(nobody_sleeps, mariadb))
+        yield from until(functools.partial(is_awake, mariadb, session))
         assert KILL not in proxy.requests
 
     through(mariadb, body)
@@ -110,8 +110,9 @@ def test_a_session_that_ended_meanwhile_is_not_killed_as_its_number_may_be_anoth
 
     def body(proxy: Proxy, pool: Pool) -> Coro[None]:
         def group(group: TaskGroup) -> Coro[None]:
+            session = yield from pool.fetch_value(SESSION)
             task = group.spawn(pool.execute("DO SLEEP(1000)"))
-            yield from until(functools.partial(is_asleep, server))
+            yield from until(functools.partial(is_asleep, server, session))
             proxy.cut()
             task.cancel()
             yield from pool.execute("DO SLEEP(0.05)")

@@ -311,14 +311,15 @@ def test_a_session_that_was_killed_while_idle_is_replaced_before_it_is_used(sql_
 def test_a_session_killed_in_the_middle_of_a_query_says_so(sql_server: SQLServer) -> None:
     def body(pool: Pool) -> Coro[None]:
         def kill(group: TaskGroup) -> Coro[None]:
+            session = yield from pool.fetch_value("SELECT CONNECTION_ID()")
             task = group.spawn(failure(pool.fetch_value(slow), OperationalError))
-            yield from until(lambda: bool(sql_server.sql(sleeping)))
-            sql_server.sql(f"KILL {sql_server.sql(sleeping)[0][0]}")
+            yield from until(lambda: bool(sql_server.sql(sleeping, session)))
+            sql_server.sql(f"KILL {session}")
             yield from task.join()
 
         # A SLEEP that is all there is to select just returns 1 when it is killed
         slow = "SELECT n FROM (SELECT 1 AS n UNION SELECT 2) AS t WHERE SLEEP(60) = 0"
-        sleeping = "SELECT id FROM information_schema.processlist WHERE info LIKE 'SELECT n FROM%%'"
+        sleeping = "SELECT 1 FROM information_schema.processlist WHERE info LIKE 'SELECT n FROM%%' AND id = %s"
         yield from coro.task_group(kill)
         assert (yield from pool.fetch_value("SELECT 7")) == 7
         assert is_whole(pool)

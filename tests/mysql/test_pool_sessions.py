@@ -58,10 +58,11 @@ def test_a_session_that_the_server_ended_for_being_idle_is_replaced_before_it_is
     own_sql_server: Callable[..., SQLServer],
 ) -> None:
     """MySQL says 4031 ahead of its end, MariaDB only ends."""
-    server = own_sql_server("--wait-timeout=1")
+    server = own_sql_server("--wait-timeout=3")
 
     def body(pool: Pool) -> Coro[None]:
         session = yield from pool.fetch_value(SESSION)
+        server.sql("SET GLOBAL wait_timeout = 1000")  # for the next
         yield from until(functools.partial(is_gone, server, session))
         assert (yield from pool.fetch_value(SESSION)) != session
 

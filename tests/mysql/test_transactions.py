@@ -144,11 +144,9 @@ def test_a_commit_whose_answer_is_lost_is_unknown_and_not_tried_again(sql_server
 def test_a_statement_whose_session_is_killed_is_unknown(sql_server: SQLServer) -> None:
     def body(pool: Pool) -> Coro[None]:
         def group(group: TaskGroup) -> Coro[None]:
+            session = yield from pool.fetch_value("SELECT CONNECTION_ID()")
             task = group.spawn(unanswered(pool))
-            session = 0
-            while not session:
-                rows = yield from coro.to_thread(sql_server.sql, asleep)
-                session = rows[0][0] if rows else 0
+            yield from until(lambda: bool(sql_server.sql(asleep, session)))
             sql_server.sql(f"KILL {session}")
             yield from task.join()
             yield from until(functools.partial(is_gone, sql_server, session))
@@ -161,7 +159,7 @@ def test_a_statement_whose_session_is_killed_is_unknown(sql_server: SQLServer) -
             yield from pool.execute("DO SLEEP(1000)")
         assert caught.value.outcome_unknown
 
-    asleep = "SELECT id FROM information_schema.processlist WHERE info = 'DO SLEEP(1000)'"
+    asleep = "SELECT id FROM information_schema.processlist WHERE info = 'DO SLEEP(1000)' AND id = %s"
     with_pool(sql_server.url(), body, size=1)
 
 

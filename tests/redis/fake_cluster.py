@@ -58,12 +58,6 @@ def run(body: Callable[[FakeCluster], Coro[None]], clock: Callable[[], float] | 
     coro.run(with_fake({}, with_a), clock=clock or ManualClock())
 
 
-def dead_port() -> int:
-    listener = coro.listen("127.0.0.1", 0)
-    listener.close()
-    return listener.port
-
-
 def gets(node: FakeRedis) -> int:
     return sum(command[0] == b"GET" for command in node.commands)
 

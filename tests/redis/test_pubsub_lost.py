@@ -12,7 +12,7 @@ from coro.redis import Gap, Message, PubSub, Redis, RedisConnectionError, RedisE
 from tests.proxy import Proxy, through_proxy
 from tests.redis.fake import FakeRedis, ManualClock, settle, with_fake
 from tests.redis.test_pubsub import arrived, taken
-from tests.services import RedisServer
+from tests.services import RedisServer, dead_port
 
 
 @pytest.mark.filterwarnings("error")
@@ -167,9 +167,7 @@ def test_pong_of_either_protocol_is_no_message(pong: bytes) -> None:
 
 
 def test_subscribing_where_nobody_listens_is_an_error() -> None:
-    listener = coro.listen("127.0.0.1", 0)
-    listener.close()
-    redis = Redis.from_url(f"redis://127.0.0.1:{listener.port}")
+    redis = Redis.from_url(f"redis://127.0.0.1:{dead_port()}")
 
     def main() -> Coro[None]:
         pubsub = redis.pubsub()

@@ -11,7 +11,7 @@ from coro import Coro, TaskGroup
 from coro.redis import ReadOnlyError, Redis, RedisConnectionError, TransactionAbortedError
 from coro.redis.connection import Connector
 from tests.redis.fake import FakeRedis, ManualClock, settle, with_fake
-from tests.services import RedisServer
+from tests.services import RedisServer, dead_port
 
 READONLY = b"-READONLY You can't write against a read only replica.\r\n"
 OK = b"+OK\r\n"
@@ -88,9 +88,7 @@ def sent_or_not(redis: Redis) -> Coro[bool]:
 
 
 def test_command_that_met_a_dead_server_was_not_sent() -> None:
-    listener = coro.listen("127.0.0.1", 0)
-    listener.close()
-    redis = Redis.from_url(f"redis://127.0.0.1:{listener.port}")
+    redis = Redis.from_url(f"redis://127.0.0.1:{dead_port()}")
 
     def main() -> Coro[None]:
         for _ in range(2):  # in the second round, no attempt is made
