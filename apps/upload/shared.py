@@ -27,7 +27,7 @@ PAGES = 256
 SLOT = struct.Struct("=24sQ")  # the process's name, bytes
 SLOTS = 1024
 LOCK = struct.Struct("hhqqi4x")  # struct flock, see fcntl(2): type, whence, start, length, process
-STEP = 1 << 18  # bytes written after which the others are told
+STEP = 1 << 20  # bytes written after which the others are told
 RETRY_TIME = 0.001  # seconds between two attempts to get a lock that is held for an instant
 
 
