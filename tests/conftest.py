@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import selectors
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TypeVar
@@ -29,6 +30,9 @@ hypothesis.settings.register_profile(
     "untimed", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("untimed")
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in a shell's background job: so would be all that we start
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "CORO_TEST_SELECTOR" in os.environ:  # `make test-selectors`: every loop of the tests waits in this one
     selectors.DefaultSelector = getattr(selectors, os.environ["CORO_TEST_SELECTOR"])  # type: ignore[misc]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from tests.services import Server, _pick_port, program
 CONFIGURATION = """
 {user}
 daemon off;
-worker_processes 1;
+master_process off;
 pid {directory}/nginx.pid;
 error_log stderr error;
 events {{ worker_connections 256; }}
@@ -93,7 +92,7 @@ class NginxServer(Server):
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/empty", timeout=10) as answer:
                 return bool(answer.status == 204)
-        except urllib.error.URLError:
+        except OSError:
             return False
 
     def url(self, path: str = "/", *, tls: bool = False) -> str:

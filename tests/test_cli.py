@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import coro
-from tests.services import CHECKOUT
+from tests.services import CHECKOUT, PATIENCE
 
 PROGRAM = '''
 import coro
@@ -50,7 +50,7 @@ def command(tmp_path: Path) -> list[str]:
 def run(command: list[str], tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}
     return subprocess.run(
-        [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=30
+        [*command, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE
     )
 
 
@@ -114,7 +114,7 @@ def test_ctrl_c_ends_it_cleaned_up_and_quietly(command: list[str], tmp_path: Pat
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting\n"
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=30)
+        rest, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, rest, errors) == (130, "cleaned up\n", "")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import services
-from tests.services import CHECKOUT, FailedServer, RedisServer, SQLServer
+from tests.services import CHECKOUT, PATIENCE, FailedServer, RedisServer, SQLServer
 
 START_ONE_AND_WAIT = """
 from tests.services import RedisServer, scratch
@@ -22,14 +22,13 @@ server.start()
 print(server.pid, scratch().watchdog.pid, scratch().path, flush=True)
 input()
 """
-PATIENCE_MS = 100_000
 
 
 def has_ended(descriptor: int) -> bool:
     """Waits until the process behind a `pidfd` has ended; not for ever."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(PATIENCE_MS))
+    return bool(poll.poll(PATIENCE * 1000))
 
 
 def test_killed_redis_starts_again_on_its_port(own_redis: Callable[..., RedisServer]) -> None:

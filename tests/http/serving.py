@@ -23,7 +23,7 @@ from coro.net import listen, listen_unix
 from coro.task import Coro, current_task
 
 T = TypeVar("T")
-PATIENCE = 20.0  # seconds after which a test that hangs fails; nothing waits for them to pass
+PATIENCE = 100.0  # seconds after which a test that hangs fails; nothing waits for them to pass
 
 
 class Ended(Exception):

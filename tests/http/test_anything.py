@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from coro.http import Request, Response
 from coro.task import Coro
 from tests.http.conftest import Serve
-from tests.http.serving import Service
+from tests.http.serving import PATIENCE, Service
 from tests.http.test_parser import anything, cut, outcome
 
 STATUS = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9]) ")
-fuzzing = settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzing = settings(
+    max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 
 
 def read_all(request: Request) -> Coro[Response]:
@@ -38,7 +40,7 @@ def due(data: bytes) -> list[int]:
 
 
 def answered(service: Service, pieces: list[bytes]) -> list[int]:
-    with socket.create_connection(("127.0.0.1", service.port), timeout=20) as sock:
+    with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for piece in pieces:
             sock.sendall(piece)

@@ -15,7 +15,7 @@ from coro.http import ClientDisconnected, HTTPError, Request, Response, StreamRe
 from coro.http.connection import DRAIN_SIZE
 from coro.task import Coro
 from tests.http.conftest import Serve
-from tests.http.serving import Client, echo, get, hello, put, put_chunked
+from tests.http.serving import PATIENCE, Client, echo, get, hello, put, put_chunked
 from tests.http.vectors import NEXT
 
 MIB = 1 << 20
@@ -233,7 +233,7 @@ def test_continue_is_sent_when_the_handler_reads(serve: Serve, start: bytes, res
     client.sock.setblocking(False)
     with pytest.raises(BlockingIOError):
         client.sock.recv(1)
-    client.sock.settimeout(20)
+    client.sock.settimeout(PATIENCE)
     service.call(reading.set)
     assert client.read(len(CONTINUE)) == CONTINUE
     client.send(rest)
@@ -364,7 +364,7 @@ def test_early_answer_is_received_by_a_client_that_goes_on_sending(serve: Serve,
 
 
 def test_http_client_receives_an_early_answer(serve: Serve) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", serve(refuse).port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", serve(refuse).port, timeout=PATIENCE)
     with contextlib.closing(connection):
         for body in (b"x" * 32 * MIB, iter([b"x" * MIB] * 32)):
             connection.request("PUT", "/", body)
@@ -376,8 +376,8 @@ def test_http_client_receives_an_early_answer(serve: Serve) -> None:
 def test_curl_receives_an_early_answer(serve: Serve, options: list[str]) -> None:
     url = f"http://127.0.0.1:{serve(refuse).port}/"
     run = subprocess.run(
-        ["curl", "-sS", "--max-time", "20", "-T", "-", *options, url],
-        input=b"x" * 32 * MIB, capture_output=True, check=False,
+        ["curl", "-sS", "-T", "-", *options, url],
+        input=b"x" * 32 * MIB, capture_output=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert run.stdout == b'{"error":"too large"}', run.stderr
 

@@ -13,7 +13,7 @@ import coro
 from coro.http import Request, Response, Router
 from coro.task import Coro
 from tests.http.conftest import Serve
-from tests.http.serving import echo, get, hello, put, put_chunked
+from tests.http.serving import PATIENCE, echo, get, hello, put, put_chunked
 from tests.http.vectors import NEXT, REFUSED
 
 # --- Keep-alive ----------------------------------------------------------------------
@@ -287,7 +287,7 @@ def router() -> Router:
 
 
 def test_http_client(serve: Serve) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", serve(router().handle).port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", serve(router().handle).port, timeout=PATIENCE)
     try:
         for method, path, body in (
             ("GET", "/hello", None), ("PUT", "/echo", b"x" * 100_000), ("PUT", "/echo", iter([b"a", b"b"]))
@@ -302,7 +302,7 @@ def test_http_client(serve: Serve) -> None:
 
 
 def curl(*arguments: str, data: bytes = b"") -> bytes:
-    run = subprocess.run(["curl", "-sS", "--max-time", "20", *arguments], input=data, capture_output=True, check=False)
+    run = subprocess.run(["curl", "-sS", *arguments], input=data, capture_output=True, check=False, timeout=PATIENCE)
     assert run.returncode == 0, run.stderr
     return run.stdout
 

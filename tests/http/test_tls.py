@@ -14,7 +14,7 @@ from coro.http import FileResponse, Limits, Request, Response
 from coro.task import Coro
 from tests.certificates import Certificates, make_certificates
 from tests.http.conftest import Serve
-from tests.http.serving import Client, Service, echo, get, hello, put, put_chunked
+from tests.http.serving import PATIENCE, Client, Service, echo, get, hello, put, put_chunked
 
 TICK = 1.0
 
@@ -88,7 +88,8 @@ def test_handshake_must_be_done_in_time(serve: Serve, tls: ssl.SSLContext, sent:
     service.until(lambda: connection.deadline < float("inf"))
     service.advance(20 + TICK)
     service.until_no_connection()
-    assert client.rest() == b""
+    with suppress(ConnectionResetError):  # if what was sent had not been read yet
+        assert client.rest() == b""
 
 
 def test_who_does_not_speak_tls_is_hung_up_on(serve: Serve, tls: ssl.SSLContext, certificates: Certificates) -> None:
@@ -166,7 +167,7 @@ def test_curl(serve: Serve, tls: ssl.SSLContext, certificates: Certificates) -> 
     url = f"https://localhost:{serve(echo, tls=tls).port}/"
     data = b"0123456789" * 100_000
     run = subprocess.run(
-        ["curl", "-sS", "--max-time", "20", "--cacert", str(certificates.authority), "-T", "-", url],
-        input=data, capture_output=True, check=False,
+        ["curl", "-sS", "--cacert", str(certificates.authority), "-T", "-", url],
+        input=data, capture_output=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert (run.returncode, run.stdout) == (0, data), run.stderr

@@ -16,6 +16,7 @@ from coro.testing import VirtualLoop
 
 T = TypeVar("T")
 
+PATIENCE = 100.0  # seconds after which a test that hangs fails; nothing waits for them to pass
 CHECKOUT = Path(__file__).resolve().parents[2]
 SELECTORS = (selectors.EpollSelector, selectors.PollSelector, selectors.SelectSelector)
 
@@ -51,12 +52,12 @@ def python(script: str, *, input: str = "") -> subprocess.CompletedProcess[str]:
     """Run a script in a Python process of its own, to its end."""
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", script], cwd=CHECKOUT, env=environment(), input=input,
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
 
 
 def start_python(script: str) -> subprocess.Popen[str]:
-    """Start a script in a Python process of its own, with pipes to it. Call it while Ctrl-C is not ignored."""
+    """Start a script in a Python process of its own, with pipes to it."""
     return subprocess.Popen(
         [sys.executable, "-X", "faulthandler", "-u", "-c", script], cwd=CHECKOUT, env=environment(),
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

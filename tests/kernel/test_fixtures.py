@@ -68,7 +68,7 @@ class TestInAClass:
         assert own == (self, 42)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(number=st.integers(0, 3))  # type: ignore[arg-type]  # hypothesis knows functions and coroutines only
 def test_every_example_has_a_fixture_of_its_own(number: int, answer: int) -> Coro[None]:
     assert coro.now() == 40

@@ -16,7 +16,7 @@ import pytest
 import coro
 from coro import Cancelled, Coro, Limiter, Loop, TaskCancelled, TaskGroup, from_thread, to_thread
 from coro.threads import default_limiter, to_thread_abandonable
-from tests.kernel.support import BrokenOff, python, run_tidy, start_python
+from tests.kernel.support import PATIENCE, BrokenOff, python, run_tidy, start_python
 
 
 def double(value: int) -> Coro[int]:
@@ -195,7 +195,7 @@ def test_thread_of_a_caller_that_was_cancelled_before_is_cancelled_where_it_woul
 
     def call() -> str:
         begun.set()
-        assert cancelled.wait(60)
+        assert cancelled.wait(PATIENCE)
         value = from_thread(at_once)
         with pytest.raises(Cancelled):
             from_thread(coro.sleep, 1000)
@@ -228,7 +228,7 @@ def test_thread_whose_caller_has_gone_is_told_that_it_was_cancelled() -> None:
     limiter = Limiter(1)
 
     def call() -> None:
-        assert gate.wait(60)
+        assert gate.wait(PATIENCE)
         try:
             from_thread(double, 3)
         except BaseException as error:
@@ -305,7 +305,7 @@ def test_call_that_was_left_alone_is_told_when_the_run_has_ended(monkeypatch: py
     gate, outcome = threading.Event(), queue.SimpleQueue[BaseException]()
 
     def call() -> None:
-        assert gate.wait(60)
+        assert gate.wait(PATIENCE)
         try:
             from_thread(double, 3)
         except BaseException as error:
@@ -318,7 +318,7 @@ def test_call_that_was_left_alone_is_told_when_the_run_has_ended(monkeypatch: py
     coro.run(main())
     gate.set()
     with pytest.raises(RuntimeError, match=r"from_thread\(double\): the run that this thread works for has ended"):
-        raise outcome.get(timeout=60)
+        raise outcome.get(timeout=PATIENCE)
 
 
 def test_thread_that_waits_for_the_loop_is_told_when_the_run_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -345,7 +345,7 @@ def test_thread_that_waits_for_the_loop_is_told_when_the_run_breaks_off(monkeypa
     with pytest.raises(BrokenOff):
         loop.run(coro.task_group(body))
     with pytest.raises(RuntimeError, match=r"from_thread\(sleep_forever\): the run .* has ended"):
-        raise outcome.get(timeout=60)
+        raise outcome.get(timeout=PATIENCE)
 
 
 def test_thread_is_cancelled_when_the_task_of_a_run_that_broke_off_is_closed() -> None:
@@ -370,7 +370,7 @@ def test_thread_is_cancelled_when_the_task_of_a_run_that_broke_off_is_closed() -
         loop.run(main)
     main.close()  # as the garbage collector will
     with pytest.raises(Cancelled, match="was broken off"):
-        raise outcome.get(timeout=10)
+        raise outcome.get(timeout=PATIENCE)
 
 
 # --- Limiters ----------------------------------------------------------------------------------------------
@@ -430,5 +430,5 @@ coro.run(coro.to_thread(call))
     for expected in "ready\n", "cancelled\n":
         assert process.stdout.readline() == expected
         process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGINT

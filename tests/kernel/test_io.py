@@ -16,6 +16,7 @@ import coro
 from coro import BusyError, ClosedError, Coro, Descriptor, Loop, Socket, TaskGroup
 from coro.io import EAGER
 from tests.kernel.support import on_every_selector, run_on
+from tests.services import dead_port
 
 
 class CountingSelector(selectors.EpollSelector):
@@ -156,11 +157,9 @@ def test_peer_that_closes_wakes_reader_and_writer(selector: type[selectors.BaseS
 
 
 def test_refused_connection_raises_what_the_kernel_says() -> Coro[None]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = listener.getsockname()
     sock = Socket(socket.socket())
     with pytest.raises(ConnectionRefusedError):
-        yield from sock.connect(address)
+        yield from sock.connect(("127.0.0.1", dead_port()))
     sock.close()
 
 

@@ -17,6 +17,7 @@ from coro import ClosedError, Coro, EndOfStream, Listener, Stream, TaskGroup
 from coro.net import resolve
 from tests.kernel.serving import ask, shout, with_server
 from tests.kernel.support import on_every_selector, python, run_on
+from tests.services import dead_port
 
 # --- TCP ------------------------------------------------------------------------------------------
 
@@ -53,13 +54,8 @@ def test_small_writes_are_sent_at_once() -> Coro[None]:
     yield from with_server(body, handler=handler)
 
 
-def refused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def test_refused_connection_names_host_and_port() -> Coro[None]:
-    port = refused_port()
+    port = dead_port()
     with pytest.raises(ConnectionRefusedError, match=rf"cannot connect to 127\.0\.0\.1:{port}: Connection refused"):
         yield from coro.connect("127.0.0.1", port)
 
@@ -83,9 +79,8 @@ def test_what_cannot_be_the_name_of_a_host_is_an_error_like_an_unknown_one(host:
 def test_next_address_is_tried_when_the_first_refuses(monkeypatch: pytest.MonkeyPatch) -> Coro[None]:
     def found(host: str, port: int) -> Coro[list[tuple[int, Any]]]:
         yield from ()
-        return [(socket.AF_INET, ("127.0.0.1", closed)), (socket.AF_INET, ("127.0.0.1", port))]
+        return [(socket.AF_INET, ("127.0.0.1", dead_port())), (socket.AF_INET, ("127.0.0.1", port))]
 
-    closed = refused_port()
     monkeypatch.setattr("coro.net.resolve", found)
 
     def body(listener: Listener) -> Coro[bytes]:
@@ -112,7 +107,7 @@ def test_names_are_looked_up_outside_of_the_loops_thread(monkeypatch: pytest.Mon
     assert threads == ["MainThread"]
 
 
-def test_connect_that_is_cancelled_closes_its_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connect_that_is_cancelled_closes_its_socket(monkeypatch: pytest.MonkeyPatch) -> Coro[None]:
     made: list[coro.Socket] = []
     real = coro.Socket.connect
 
@@ -123,11 +118,8 @@ def test_connect_that_is_cancelled_closes_its_socket(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(coro.Socket, "connect", connect)
 
-    def main() -> Coro[None]:
-        with coro.move_on_after(0.01):
-            yield from coro.connect("127.0.0.1", 1)
-
-    coro.run(main())
+    with coro.move_on_after(0.01):
+        yield from coro.connect("127.0.0.1", 1)
     assert [sock.fd for sock in made] == [-1]
 
 

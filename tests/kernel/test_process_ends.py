@@ -24,7 +24,7 @@ from tests.kernel.programs import (  # noqa: F401 (fixtures)
     sleeping,
     waiting,
 )
-from tests.kernel.support import BrokenOff, run_tidy
+from tests.kernel.support import PATIENCE, BrokenOff, run_tidy
 
 # --- open_process: the end ---------------------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ def test_cancelled_body_terminates_the_program_which_may_clean_up(tmp_path: Path
     def main() -> Coro[None]:
         def work(group: TaskGroup) -> Coro[None]:
             with pytest.raises(TaskCancelled):
-                yield from group.spawn(open_process(["sh", "-c", code], body)).join()
+                yield from group.spawn(open_process(["sh", "-c", code], body, grace=PATIENCE)).join()
 
         yield from coro.task_group(work)
         assert (tmp_path / "log").read_text() == "cleaned up\n"
@@ -134,10 +134,10 @@ def test_waiting_can_have_a_time_limit_and_the_program_goes_on() -> Coro[None]:
         with pytest.raises(TimeoutError), coro.timeout(0.01):
             yield from process.wait()
         assert process.returncode is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGUSR1)
         return (yield from process.wait())
 
-    assert (yield from open_process(["sleep", "3600"], body)) == -signal.SIGINT
+    assert (yield from open_process(["sleep", "3600"], body)) == -signal.SIGUSR1
 
 
 def test_program_is_ended_when_the_wait_after_the_body_is_cancelled() -> Coro[None]:
@@ -145,9 +145,10 @@ def test_program_is_ended_when_the_wait_after_the_body_is_cancelled() -> Coro[No
 
     def body(process: Process) -> Coro[None]:
         started.append(process)
+        coro.call_later(0.05, scope.cancel)
         yield from ()
 
-    with coro.move_on_after(0.05) as scope:
+    with coro.CancelScope() as scope:
         yield from open_process(["sleep", "3600"], body)
     assert scope.cancelled_caught
     assert started[0].returncode == -signal.SIGTERM
@@ -237,5 +238,5 @@ def test_run_that_is_broken_off_kills_its_program() -> None:
         loop.run(main)
     main.close()  # as the garbage collector will
     process = started[0]
-    assert process._popen.wait(60) == -signal.SIGKILL
+    assert process._popen.wait(PATIENCE) == -signal.SIGKILL
     coro.run(process.reap(0))

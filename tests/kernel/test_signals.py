@@ -11,18 +11,15 @@ import pytest
 
 import coro
 from coro import Coro, open_signals
-from tests.kernel.support import python, start_python
+from tests.kernel.support import PATIENCE, python, start_python
 
 
 @pytest.fixture(autouse=True)
 def handlers_are_as_before() -> Iterator[None]:
-    """Shells start background jobs with Ctrl-C ignored; Python's own handler is what a run replaces."""
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     numbers = signal.SIGINT, signal.SIGTERM, signal.SIGUSR1
     before = [signal.getsignal(number) for number in numbers]
     yield
     assert [signal.getsignal(number) for number in numbers] == before
-    signal.signal(signal.SIGINT, inherited)
 
 
 def send(number: signal.Signals) -> None:
@@ -123,7 +120,7 @@ coro.run(main())
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert (out, err, process.returncode) == ("stopped by SIGTERM\n", "", 0)
 
 
@@ -195,7 +192,7 @@ coro.run(main())
     for expected in "ready\n", "cleaning up\n":
         assert process.stdout.readline() == expected
         process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE)
     assert "KeyboardInterrupt" in err
     assert process.returncode == -signal.SIGINT
 
@@ -217,7 +214,7 @@ coro.run(main())
     for expected in "ready\n", "cleaning up\n":
         assert process.stdout.readline() == expected
         process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == -signal.SIGINT
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import coro
 from coro import Coro, Socket, TaskGroup, to_thread
 from coro.testing import Deadlock, memory_streams, run_virtual
-from tests.kernel.support import CHECKOUT, environment
+from tests.kernel.support import CHECKOUT, PATIENCE, environment
 
 # --- Virtual time -----------------------------------------------------------------------------------
 
@@ -55,8 +55,8 @@ def test_time_does_not_jump_over_a_call_in_a_thread() -> None:
     gate = threading.Event()
 
     def body(group: TaskGroup) -> Coro[str]:
-        with coro.timeout(60):
-            call = group.spawn(to_thread(gate.wait, 60))
+        with coro.timeout(PATIENCE):
+            call = group.spawn(to_thread(gate.wait, PATIENCE))
             opener = threading.Thread(target=gate.set)
             opener.start()
             yield from call.join()
@@ -78,7 +78,7 @@ def test_time_does_not_jump_while_a_task_waits_for_a_descriptor() -> None:
             near.send(b"x")
 
         thread = threading.Thread(target=send)
-        with coro.timeout(60):
+        with coro.timeout(PATIENCE):
             thread.start()
             data = yield from sock.recv(1)
         thread.join()
@@ -254,6 +254,6 @@ def run_pytest(directory: Path) -> str:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "coro.testing", "-p", "no:cacheprovider", "-c", os.devnull,
          "--rootdir", str(directory), str(directory)],
-        cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=60,
+        cwd=CHECKOUT, env=environment(), capture_output=True, text=True, timeout=PATIENCE,
     )  # fmt: skip
     return done.stdout + done.stderr

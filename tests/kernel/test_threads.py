@@ -11,7 +11,7 @@ import pytest
 import coro
 from coro import Cancelled, Coro, Limiter, TaskCancelled, TaskGroup, to_thread
 from coro.threads import _Workers, default_limiter, to_thread_abandonable
-from tests.kernel.support import python, run_tidy
+from tests.kernel.support import PATIENCE, python, run_tidy
 
 
 class Gate:
@@ -29,7 +29,7 @@ class Gate:
             self.running += 1
             self.most = max(self.most, self.running)
         self._begun.release()
-        assert self._open.wait(60)
+        assert self._open.wait(PATIENCE)
         with self._lock:
             self.running -= 1
         return value
@@ -223,7 +223,9 @@ def own_workers(monkeypatch: pytest.MonkeyPatch) -> _Workers:
     return workers
 
 
-def test_idle_worker_takes_the_next_call(own_workers: _Workers) -> None:
+def test_idle_worker_takes_the_next_call(own_workers: _Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coro.threads.IDLE_SECONDS", PATIENCE)
+
     def main() -> Coro[None]:
         first = yield from to_thread(threading.get_ident)
         while not own_workers._idle:

@@ -20,7 +20,7 @@ from coro.processes import _Pool, _pool, _popen_uninterrupted
 from coro.worker import LENGTH
 from tests.kernel import process_calls as calls
 from tests.kernel.programs import is_gone, leaves_no_descriptor_behind  # noqa: F401 (fixture)
-from tests.kernel.support import environment, run_tidy
+from tests.kernel.support import PATIENCE, environment, run_tidy
 
 
 def written(file: Path) -> Coro[int]:
@@ -161,7 +161,9 @@ def test_call_inherits_nothing_that_it_could_pass_on() -> Coro[None]:
     assert (yield from to_process(calls.inheritable_descriptors)) == []
 
 
-def test_worker_ends_in_good_order_although_another_process_has_its_socket_too() -> None:
+def test_worker_ends_in_good_order_although_another_process_has_its_socket_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coro.processes.GRACE", PATIENCE)
+
     def main() -> Coro[tuple[Process, int]]:
         yield from to_process(os.getpid)
         worker = _pool()._idle[0]
@@ -320,12 +322,14 @@ def test_worker_that_cannot_be_started_is_an_error_and_the_permit_comes_back(mon
 # --- A worker by itself ----------------------------------------------------------------------------------------------
 
 
-def start_worker(*sent: object) -> tuple[socket.socket, subprocess.Popen[str]]:
-    """A worker, and our end of its socket, into which calls have been sent."""
+def start_worker(*sent: object, stays: bool = True) -> tuple[socket.socket, subprocess.Popen[str]]:
+    """A worker, and our end of its socket, into which calls have been sent; unless it `stays`, closed before."""
     ours, theirs = socket.socketpair()
     for call in sent:
         data = pickle.dumps(call)
         ours.sendall(LENGTH.pack(len(data)) + data)
+    if not stays:
+        ours.close()
     code = f"from coro.worker import Main, serve; serve({theirs.fileno()}, Main(None, None))"
     with theirs:
         worker = subprocess.Popen(
@@ -338,7 +342,7 @@ def start_worker(*sent: object) -> tuple[socket.socket, subprocess.Popen[str]]:
 def ending(worker: subprocess.Popen[str]) -> tuple[int, str]:
     """Its exit code, and what it has complained of."""
     try:
-        error = worker.communicate(timeout=30)[1]
+        error = worker.communicate(timeout=PATIENCE)[1]
     finally:
         worker.kill()
     return worker.returncode, error
@@ -358,7 +362,6 @@ def test_worker_whose_answer_was_not_read_ends_quietly() -> None:
 
 
 def test_worker_makes_no_call_for_a_caller_that_is_gone(tmp_path: Path) -> None:
-    ours, worker = start_worker((calls.spins, (tmp_path / "begun",), {}))
-    ours.close()
+    _, worker = start_worker((calls.spins, (tmp_path / "begun",), {}), stays=False)
     assert ending(worker) == (-signal.SIGIO, "")
     assert not (tmp_path / "begun").exists()

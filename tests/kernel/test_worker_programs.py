@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.programs import is_gone, leaves_no_descriptor_behind  # noqa: F401 (fixture)
-from tests.kernel.support import CHECKOUT, environment, python, start_python
+from tests.kernel.support import CHECKOUT, PATIENCE, environment, python, start_python
 
 
 def run_program(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], env=environment(), capture_output=True, text=True, timeout=60, cwd=CHECKOUT
+        [sys.executable, *arguments], env=environment(), capture_output=True, text=True, timeout=PATIENCE, cwd=CHECKOUT
     )  # fmt: skip
 
 
@@ -166,5 +166,5 @@ coro.run(main())
     for expected in "ready\n", "computing\n":
         assert process.stdout.readline() == expected
         process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)  # returns when the worker, too, has closed its output
+    process.communicate(timeout=PATIENCE)  # returns when the worker, too, has closed its output
     assert process.returncode == -signal.SIGINT

@@ -34,6 +34,7 @@ from coro.http import (
 )
 from coro.http.client.request import Write
 from tests.proxy import Proxy, through_proxy
+from tests.services import dead_port
 
 T = TypeVar("T")
 
@@ -85,7 +86,7 @@ class OldHandler(Handler):
 def python_server(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of Python's server, in HTTP/1.1 and HTTP/1.0."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), request.param) as server:
-        server.daemon_threads = True
+        server.daemon_threads = False  # its end waits for them
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_address[1]}"
@@ -303,8 +304,7 @@ def outcome(request: Coro[Any]) -> Coro[bool]:
 
 
 def test_connection_that_is_refused_names_the_request_and_the_host() -> Coro[None]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = dead_port()
     expected = rf"^GET http://127\.0\.0\.1:{port}: cannot connect to 127\.0\.0\.1:{port}: Connection refused"
     with Client() as client, pytest.raises(ConnectError, match=expected) as raised:
         yield from client.get(f"http://127.0.0.1:{port}/")
