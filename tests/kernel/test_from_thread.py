@@ -348,7 +348,8 @@ def test_thread_that_waits_for_the_loop_is_told_when_the_run_breaks_off(monkeypa
         raise outcome.get(timeout=PATIENCE)
 
 
-def test_thread_is_cancelled_when_the_task_of_a_run_that_broke_off_is_closed() -> None:
+def test_thread_is_cancelled_when_the_task_of_a_run_that_broke_off_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("coro.threads.LOOP_CHECK", 1000.0)  # else it may find first that the run has ended
     outcome = queue.SimpleQueue[BaseException]()
 
     def break_off() -> None:
