@@ -336,5 +336,9 @@ def resident_bytes() -> int:
 
 
 def available_bytes() -> int:
-    """Memory that the system could still give."""
-    return os.sysconf("SC_AVPHYS_PAGES") * PAGE_SIZE
+    """Memory that the system could still give, with what only caches files: proc(5), meminfo."""
+    try:
+        with open("/proc/meminfo") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_AVPHYS_PAGES") * PAGE_SIZE

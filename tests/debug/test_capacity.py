@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import http.client
+import io
 import random
 import signal
 
 import pytest
 
+from coro.debug import capacity
 from coro.debug.capacity import Fit, Report
 from tests.debug.support import PATIENCE, Place
 
@@ -85,6 +87,12 @@ def test_threads_are_the_limit_when_requests_hold_them_for_long() -> None:
     report = made_report(pools={"disk": (16, 0.1)})
     assert report.limits()["disk threads (16)"] == pytest.approx(160)
     assert "limit: 160 requests a second per core; what gives out first: disk threads (16)" in str(report)
+
+
+def test_memory_that_only_caches_files_is_there_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo = "MemTotal:  9 kB\nMemFree:  1 kB\nMemAvailable:  2 kB\n"
+    monkeypatch.setattr(capacity, "open", lambda path: io.StringIO(meminfo), raising=False)
+    assert capacity.available_bytes() == 2048
 
 
 def test_without_requests_it_says_so() -> None:
