@@ -114,6 +114,8 @@ class PlainReader:
 
     A client mostly sends the same request over and over, or the same fields with most requests: lines that were read
     before, to the byte, are not read again, nor are whole heads that no body follows: of these, nothing ever changes.
+    Many of them are secrets (cookies, tokens in fields of any name, or in targets), so the server has it all forgotten
+    about once a second.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -121,6 +123,11 @@ class PlainReader:
         self.heads = Known(self._read_head, lambda head: head is not None and head.complete)
         self.lines = Known(self._read_line)
         self.fields = Known(self._read_field)
+
+    def forget(self) -> None:
+        """Forget what was read."""
+        for known in self.heads, self.lines, self.fields:
+            known.clear()
 
     def _read_head(self, data: bytes) -> Head | None:
         """The head that `data` is, if it is a plain one within the limits, and nothing else."""

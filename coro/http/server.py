@@ -104,6 +104,7 @@ class Server:
         try:
             yield from task_group(body)
         finally:
+            self.plain.forget()
             for connection in tuple(self.connections):  # whose task never began
                 connection.close()
             if self.access_log is not None:
@@ -147,6 +148,7 @@ class Server:
         while True:
             yield from sleep(interval)
             self.now = now()
+            self.plain.forget()
             due = [c for c in self.connections if c.deadline < self.now or c.unwatched]
             for number, connection in enumerate(due, 1):
                 if connection.deadline < self.now:  # still

@@ -25,6 +25,37 @@ LIMITS = Limits(head_time=20, idle_time=75, body_idle_time=60, body_rate=100)
 TICK = 1.0  # seconds by which a limit may be missed
 
 
+# --- Secrets -------------------------------------------------------------------------------
+
+
+def remembered(service: Service) -> list[bytes]:
+    """What the server need not read again."""
+    plain = service.server.plain
+    return [*plain.heads, *plain.lines, *plain.fields]
+
+
+def serve_secrets(serve: Serve) -> Service:
+    service = serve(hello, LIMITS)
+    service.ask(get("/?key=secret", "Cookie: a=secret\r\nX-Key: secret\r\n"))
+    known = service.call(lambda: remembered(service))
+    assert sum(b"secret" in data for data in known) == 4  # the head, its first line, two fields
+    return service
+
+
+def test_no_secret_is_remembered_for_long(serve: Serve) -> None:
+    """Nor anything else, as nobody can tell what of a head is secret."""
+    service = serve_secrets(serve)
+    service.advance(TICK)
+    service.until(lambda: not remembered(service))
+
+
+def test_no_secret_is_remembered_when_the_server_has_ended(serve: Serve) -> None:
+    service = serve_secrets(serve)
+    service.stop()
+    service.wait_ended()
+    assert not remembered(service)
+
+
 # --- The pace of a body --------------------------------------------------------------------
 
 
