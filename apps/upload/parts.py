@@ -65,12 +65,17 @@ class Part:
         return not (self.storage.durable or self.digests)
 
     def write(self, data: bytes | memoryview) -> Coro[None]:
-        """Append to the file. Suspends, unless it `is_copied`. `TooLarge`, OSError."""
-        self._count(data)
+        """Append to the file. Suspends. `TooLarge`, OSError."""
         if self.is_copied or (len(data) <= PIECE_SIZE and not self.storage.durable):
-            self._append(data)
+            self.write_nowait(data)
         else:
+            self._count(data)
             yield from coro.on_disk(self._append, data)
+
+    def write_nowait(self, data: bytes | memoryview) -> None:
+        """`write` in the loop's own thread: for what `is_copied`. Does not suspend."""
+        self._count(data)
+        self._append(data)
 
     def _count(self, data: bytes | memoryview) -> None:
         if self.limit is not None and self.size + len(data) > self.limit:
@@ -110,6 +115,10 @@ class NewPart(Part):
     def write(self, data: bytes | memoryview) -> Coro[None]:
         self.storage.claim(self)
         yield from super().write(data)
+        self.storage.park(self)
+
+    def write_nowait(self, data: bytes | memoryview) -> None:
+        super().write_nowait(data)
         self.storage.park(self)
 
     def finish(self) -> Coro[StoredFile]:

@@ -199,7 +199,7 @@ class Storage:
         """
         if part.is_copied:
             while count := (yield from body.read_into(self._copy_buffer)):  # nobody else comes between this, and:
-                yield from part.write(self._copy_buffer[:count])
+                part.write_nowait(self._copy_buffer[:count])
             return
         while True:
             asked = time.monotonic()
