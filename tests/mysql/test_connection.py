@@ -25,6 +25,7 @@ from coro.mysql import (
 from coro.mysql.channel import Channel
 from coro.mysql.connection import STATEMENT_CACHE_SIZE
 from coro.mysql.handshake import Login, Session, parse_greeting
+from coro.task import CancelScope
 from tests.mysql.sessions import until, with_connection
 from tests.mysql.wire import AUTOCOMMIT, MODERN, err, greeting, packet
 from tests.proxy import Proxy, through_proxy
@@ -351,15 +352,17 @@ def test_a_transaction_inside_a_transaction_is_refused(sql_database: str) -> Non
 
 
 def test_a_cancelled_transaction_is_rolled_back_by_closing_its_connection(sql_server: SQLServer) -> None:
+    scope = CancelScope()
     with sql_server.database() as name:
         sql_server.sql(f"CREATE TABLE {name}.t (a INT)")
 
         def stops(connection: Connection) -> Coro[None]:
             yield from connection.execute("INSERT INTO t VALUES (1)")
+            scope.cancel()
             yield from coro.sleep_forever()
 
         def body(connection: Connection) -> Coro[None]:
-            with coro.move_on_after(0.05) as scope:
+            with scope:
                 yield from connection.transaction(stops)
             assert scope.cancelled_caught
             assert connection.closed

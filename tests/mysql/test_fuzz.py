@@ -147,7 +147,7 @@ def test_wild_payloads_in_sound_packets(
     outcome(make, packets(*payloads, first=0 if make is log_in else 1), size)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1000)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=500)
 @given(st.sampled_from(EXCHANGES), st.sampled_from(HONEST), st.data(), st.integers(1, 1000))
 def test_honest_answers_with_some_bytes_changed(
     make: Callable[[Framer], Exchange[object]], honest: bytes, data: st.DataObject, size: int

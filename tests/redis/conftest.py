@@ -6,8 +6,17 @@ from contextlib import ExitStack
 
 import pytest
 
+from coro.redis.url import TIMEOUT, Settings
 from tests.services import RedisServer
 from tests.topologies import STEADY, RedisCluster
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is slow to answer is no dead one. A test that wants one says how long it is waited for."""
+    defaults = Settings.__init__.__defaults__ or ()
+    patient = tuple(100.0 if value == TIMEOUT else value for value in defaults)
+    monkeypatch.setattr(Settings.__init__, "__defaults__", patient)
 
 
 class OldRedisServer(RedisServer):

@@ -32,7 +32,7 @@ def test_every_key_is_at_the_node_that_serves_its_slot(redis_cluster: ClusterSer
     coro.run(main())
     for node in redis_cluster.primaries():
         assert calls(node, "get") == calls(node, "set") == node.command("DBSIZE")
-    for key in KEYS:
+    for key in KEYS[::10]:
         assert redis_cluster.owner(key_slot(key.encode())).command("EXISTS", key)
     assert not any("get" in node.info("commandstats") for node in redis_cluster.replicas())
 

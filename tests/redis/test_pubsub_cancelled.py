@@ -18,7 +18,7 @@ from tests.proxy import Proxy, through_proxy
 from tests.redis.test_cancelled import ended
 from tests.services import RedisServer
 
-ROUNDS = 5_000  # in each of the two protocols
+ROUNDS = 3_000  # in each of the two protocols
 SUBSCRIBERS = 16  # at once
 STEPS = 24  # turns of the loop, about what subscribing takes
 PER_CONNECTION = 25  # rounds
