@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+MAX_PROXIES = 32  # one behind another: each costs a look at all networks, and anybody can write thousands
 UNIX = "unix"  # stands for whoever is at the other end of a Unix socket
 
 
@@ -44,7 +45,7 @@ class Proxies:
         """The client's address, for a connection from `host` with the given `X-Forwarded-For`."""
         if not forwarded_for:
             return host
-        addresses = forwarded_for.split(",")
+        addresses = forwarded_for.rsplit(",", MAX_PROXIES)
         while addresses and self.trusts(host):
             said = addresses.pop()
             address = _address(host_of(said.strip()))

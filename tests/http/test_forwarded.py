@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coro.http import Request, Response
-from coro.http.forwarded import Proxies, host_of
+from coro.http.forwarded import MAX_PROXIES, Proxies, host_of
 from coro.task import Coro
 from tests.http.conftest import Serve
 from tests.http.serving import get
@@ -46,6 +46,12 @@ def test_host_of_an_address(address: str, host: str) -> None:
 )
 def test_client(peer: str, said: str, client: str) -> None:
     assert Proxies(["10.0.0.0/8", "::1", "unix"]).client(peer, said) == client
+
+
+@pytest.mark.parametrize(("others", "client"), [(MAX_PROXIES, "198.51.100.7"), (MAX_PROXIES + 1, "10.0.0.9")])
+def test_chain_of_proxies_is_followed_for_a_bounded_way(others: int, client: str) -> None:
+    said = ",".join(["198.51.100.7"] + ["10.0.0.9"] * others)
+    assert Proxies(["10.0.0.0/8"]).client("10.1.2.3", said) == client
 
 
 def test_nobody_is_trusted_unasked() -> None:
