@@ -269,6 +269,7 @@ def test_forked_process_starts_threads_of_its_own() -> None:
     script = """
 import coro, os, time
 from coro.threads import _workers
+coro.threads.IDLE_SECONDS = 1000
 coro.run(coro.to_thread(len, "parent"))
 while not _workers._idle:
     time.sleep(0)  # the parent's worker is about to wait for another call

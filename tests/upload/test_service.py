@@ -275,11 +275,10 @@ def test_on_sigterm_uploads_that_outlast_the_grace_leave_nothing(start: Start, b
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_ctrl_c_ends_it_at_once_and_quietly(start: Start, workers: str) -> None:
-    app = start(SQLiteBackEnd(), "--workers", workers)
+    app = start(SQLiteBackEnd(), "--workers", workers, prefix=["setsid"])
     with app.begin_put(app.log_in(), len(CONTENT), CONTENT[:5000]):
         eventually(lambda: app.files)
-        for pid in (*children(app.process.pid), app.process.pid):  # as the terminal does
-            os.kill(pid, signal.SIGINT)
+        os.killpg(app.process.pid, signal.SIGINT)  # all of its processes at once, as the terminal does
         assert app.wait() == 130
     assert app.files == set()
     assert app.errors == ""
