@@ -8,10 +8,11 @@ As in `tests.services`, each is in private directories, on loopback ports of its
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from typing import Any, Self
 
@@ -67,6 +68,25 @@ class ClusterNode(RedisServer):
 
     def is_primary(self) -> bool:
         return bool(self.command("ROLE")[0] == b"master")
+
+    def take_over(self) -> None:
+        """Return when this replica has become the primary, as planned with the one there is.
+
+        Redis gives that up when the primary needs more than 5 s to see it through: then it is asked for again.
+        """
+        asked = -math.inf
+
+        def is_done() -> bool:
+            nonlocal asked
+            if self.is_primary():
+                return True
+            if time.monotonic() - asked > 10:
+                asked = time.monotonic()
+                with suppress(redis.ResponseError):  # it has become one just now
+                    self.command("CLUSTER", "FAILOVER")
+            return False
+
+        until(is_done, "a replica takes over as planned")
 
     def info(self, section: str) -> dict[str, Any]:
         """A section of INFO, as redis-py reads it."""
@@ -173,7 +193,7 @@ class RedisCluster:
     def move_keys(self, source: ClusterNode, target: ClusterNode, *keys: str | bytes) -> None:
         """Move keys of a slot that is migrating."""
         port = target.tls_port if "--tls-cluster" in target.options else target.port
-        source.command("MIGRATE", "127.0.0.1", port, "", 0, 5000, *self._migrate_login(), "KEYS", *keys)
+        source.command("MIGRATE", "127.0.0.1", port, "", 0, 100_000, *self._migrate_login(), "KEYS", *keys)
 
     def _migrate_login(self) -> list[str]:
         return ["AUTH", self.password] if self.password else []

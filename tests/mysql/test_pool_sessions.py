@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import coro
 from coro import Coro
-from coro.mysql import Connection, DatabaseError, Pool, ProgrammingError
+from coro.mysql import Connection, DatabaseError, OperationalError, Pool, ProgrammingError
 from coro.mysql import pool as pool_module
 from tests.mysql.sessions import create_user, is_gone, through, until, with_pool
 from tests.proxy import Proxy
@@ -58,15 +59,22 @@ def test_a_session_that_the_server_ended_for_being_idle_is_replaced_before_it_is
     own_sql_server: Callable[..., SQLServer],
 ) -> None:
     """MySQL says 4031 ahead of its end, MariaDB only ends."""
-    server = own_sql_server("--wait-timeout=3")
+    server = own_sql_server("--init-connect=SET wait_timeout = 2")  # which is not for root
+    user = create_user(server, "secret")
+
+    def begin(pool: Pool) -> Coro[int]:
+        """The number of a session which the server has not ended before its first statement came."""
+        while True:
+            with suppress(OperationalError):
+                return int((yield from pool.fetch_value(SESSION)))
 
     def body(pool: Pool) -> Coro[None]:
-        session = yield from pool.fetch_value(SESSION)
-        server.sql("SET GLOBAL wait_timeout = 1000")  # for the next
+        session = yield from begin(pool)
+        server.sql("SET GLOBAL init_connect = ''")  # for the next
         yield from until(functools.partial(is_gone, server, session))
         assert (yield from pool.fetch_value(SESSION)) != session
 
-    with_pool(server.url(), body, size=1)
+    with_pool(server.url(user=user, password="secret"), body, size=1)
 
 
 def test_a_server_that_vanished_is_asked_for_a_sign_of_life_after_long_idleness(

@@ -14,7 +14,7 @@ from coro import Coro
 from coro.redis import RedisCluster, RedisConnectionError
 from coro.redis.slots import key_slot
 from tests.redis.load import KEYS, Counters, run_load, stop
-from tests.topologies import ClusterNode, until
+from tests.topologies import ClusterNode
 from tests.topologies import RedisCluster as ClusterServers
 
 
@@ -96,8 +96,7 @@ def test_planned_failover_loses_nothing_and_no_call_fails(servers: ClusterServer
     replica = servers.replica_of(primary)
 
     def disturb(counters: Counters) -> Coro[None]:
-        replica.command("CLUSTER", "FAILOVER")
-        yield from coro.to_thread(until, replica.is_primary, "the replica takes over")
+        yield from coro.to_thread(replica.take_over)
         yield from counters.advance(keys, 20)
 
     counters = run_load(RedisCluster.from_url(servers.url), disturb)

@@ -52,7 +52,7 @@ def test_everything_works_over(secured: RedisServer, way: str) -> None:
         yield from redis.transaction(swap, "app:a", "app:b")
         assert (yield from redis.get("app:a")) == value
         assert (yield from redis.blpop("app:queue", 1)) == (b"app:queue", b"1")
-        assert (yield from redis.lock("app:lock", 10).hold(lambda lock: redis.ping()))
+        assert (yield from redis.lock("app:lock", 100).hold(lambda lock: redis.ping()))
         pubsub = redis.pubsub()
         yield from pubsub.subscribe("app:channel")
         yield from redis.publish("app:channel", value)
