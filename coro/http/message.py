@@ -358,6 +358,11 @@ def _start(status: int, headers: HeaderList) -> str:
     return text
 
 
+def forget_starts() -> None:
+    """Forget what answers began with: some of it may be secret."""
+    _starts.clear()
+
+
 def encode_head(status: int, headers: HeaderList, length: int | None, chunked: bool, connection: str) -> bytes:
     """Status line and header fields, to the empty line.
 

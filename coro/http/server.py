@@ -16,7 +16,7 @@ from coro.http.connection import Connection
 from coro.http.errorpage import error_page
 from coro.http.forwarded import Proxies
 from coro.http.log import AccessLog
-from coro.http.message import Answer, Handler, HTTPError, Request
+from coro.http.message import Answer, Handler, HTTPError, Request, forget_starts
 from coro.http.parser import Limits, PlainReader
 from coro.net import Listener
 from coro.sync import Event, WaitQueue
@@ -104,7 +104,7 @@ class Server:
         try:
             yield from task_group(body)
         finally:
-            self.plain.forget()
+            self._forget()
             for connection in tuple(self.connections):  # whose task never began
                 connection.close()
             if self.access_log is not None:
@@ -116,6 +116,11 @@ class Server:
         self._room.wake_one()
         if self.stopping and not self.connections:
             self._drained.set()
+
+    def _forget(self) -> None:
+        """Whatever of requests and answers was kept to save time: it may be secret."""
+        self.plain.forget()
+        forget_starts()
 
     def _accept_all(self, listener: Listener, group: TaskGroup) -> Coro[None]:
         try:
@@ -148,7 +153,7 @@ class Server:
         while True:
             yield from sleep(interval)
             self.now = now()
-            self.plain.forget()
+            self._forget()
             due = [c for c in self.connections if c.deadline < self.now or c.unwatched]
             for number, connection in enumerate(due, 1):
                 if connection.deadline < self.now:  # still
