@@ -19,7 +19,7 @@ from coro.http.message import Headers
 from coro.http.multipart import MAX_OUTSIDE, MAX_PART_FIELD_SIZE, MAX_PART_FIELDS, MAX_PARTS
 from coro.task import Coro
 from tests.http.conftest import Serve
-from tests.http.serving import put
+from tests.http.serving import PATIENCE, put
 
 T = TypeVar("T")
 Parts = list[tuple[str, str | None, str | None, bytes]]
@@ -246,8 +246,8 @@ def test_curl_sends_a_form(serve: Serve, tmp_path: Path) -> None:
 
     url = f"http://127.0.0.1:{serve(handle).port}/"
     subprocess.run(
-        ["curl", "-sS", "-f", "--max-time", "20", "-F", "a=b", "-F", f"file=@{tmp_path}/data", url],
-        check=True, capture_output=True,
+        ["curl", "-sS", "-f", "-F", "a=b", "-F", f"file=@{tmp_path}/data", url],
+        check=True, capture_output=True, timeout=PATIENCE,
     )  # fmt: skip
     assert found == [("a", None, b"b"), ("file", "data", content)]
 
