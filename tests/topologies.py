@@ -9,6 +9,7 @@ As in `tests.services`, each is in private directories, on loopback ports of its
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -119,8 +120,7 @@ class RedisCluster:
         bounds = [SLOTS * number // PRIMARIES for number in range(PRIMARIES + 1)]
         for number, node in enumerate(self.nodes):
             node.command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            for other in self.nodes[:number]:
-                node.command("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus_port)
+        until(self._are_acquainted, "the nodes of the cluster know each other")
         for number, node in enumerate(primaries):
             node.command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
         for primary, replica in zip(primaries, replicas, strict=True):
@@ -129,6 +129,14 @@ class RedisCluster:
         for node in self.nodes:
             node.timeout = self.node_timeout  # also when it is started again
             node.command("CONFIG", "SET", "cluster-node-timeout", node.timeout)
+
+    def _are_acquainted(self) -> bool:
+        """Have each node meet those that it does not know; False if there was one. They forget it after a second."""
+        known = {node: _known(node) for node in self.nodes}
+        unknown = [(node, other) for node in known for other in self.nodes if other.bus_port not in known[node]]
+        for node, other in unknown:
+            node.command("CLUSTER", "MEET", "127.0.0.1", other.port, other.bus_port)
+        return not unknown
 
     def settle(self) -> None:
         """Return when all nodes that run agree, every slot is served, and replicas are in step with their primaries."""
@@ -206,6 +214,12 @@ def _follows(replica: ClusterNode, primary: ClusterNode) -> bool:
     except redis.ResponseError:
         return False
     return True
+
+
+def _known(node: ClusterNode) -> set[int]:
+    """The ports of the cluster's bus of all nodes that a node knows, itself among them."""
+    found = re.findall(rb"@(\d+)\S* (\S+)", node.command("CLUSTER", "NODES"))
+    return {int(port) for port, flags in found if b"handshake" not in flags}
 
 
 def _view(node: ClusterNode) -> object:
