@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -26,8 +27,15 @@ static struct control {
     int left;     /* the process dies at the call that makes this 0; nothing is noted while it is 0 */
     int torn;     /* count writes of files only, and do half of the last one */
     char calls[1 << 20];  /* those noted, a line each: the name, then the paths, or the port that it speaks to */
-    int length;   /* of `calls` */
+    int length;   /* of `calls`: lines that are whole */
+    int noting;   /* the process that is at it, or was when it died */
 } *control;
+
+/* For the test: nothing is counted from now on. Returns 0 if the process has come to the call that it was told. */
+int stop_counting(struct control *counting)
+{
+    return __atomic_exchange_n(&counting->left, 0, __ATOMIC_SEQ_CST);
+}
 
 __attribute__((constructor)) static void map_control(void)
 {
@@ -52,9 +60,17 @@ static void note(const char *name, const char *path, const char *other)
 {
     char line[2 * PATH_MAX + 64];
     int length = snprintf(line, sizeof line, "%s %s %s\n", name, path, other);
-    int at = __atomic_fetch_add(&control->length, length, __ATOMIC_SEQ_CST);
+    int self = getpid(), holder = 0;
+    while (!__atomic_compare_exchange_n(&control->noting, &holder, self, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        if (holder == self) {
+            holder = 0;
+            sched_yield();
+        }
+    int at = control->length;
     for (int i = 0; i < length && at + i < (int)sizeof control->calls; i++)
         control->calls[at + i] = line[i];
+    __atomic_store_n(&control->length, at + length, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&control->noting, 0, __ATOMIC_SEQ_CST);
 }
 
 /* Whether this call is the last. */

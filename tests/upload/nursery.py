@@ -7,6 +7,7 @@ one that it was told.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import mmap
 import os
@@ -26,6 +27,7 @@ from tests.upload.harness import PATIENCE, App, Process, environment
 CALLS = 1 << 20  # bytes of the notes of calls, as in `struct control`
 HEAD = struct.Struct("=ii")
 LENGTH = struct.Struct("=i")
+NOTING = struct.Struct("=i")
 
 
 class Nursery:
@@ -37,8 +39,9 @@ class Nursery:
         source = Path(__file__).with_name("crash.c")
         subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
         with open(directory / "control", "w+b") as file:
-            file.truncate(HEAD.size + CALLS + LENGTH.size)
+            file.truncate(HEAD.size + CALLS + LENGTH.size + NOTING.size)
             self._control = mmap.mmap(file.fileno(), 0)
+        self._stop_counting = ctypes.CDLL(str(library)).stop_counting
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         variables = {"LD_PRELOAD": str(library), "CRASH_CONTROL": str(directory / "control")}
         with theirs:
@@ -71,9 +74,12 @@ class Nursery:
         assert length <= CALLS
         return [line.split() for line in self._control[HEAD.size : HEAD.size + length].decode().splitlines()]
 
+    def has_died(self) -> bool:
+        """Has the child come to the call that it was told? If not, it lives: nothing is counted any more."""
+        return not self._stop_counting(ctypes.byref(ctypes.c_char.from_buffer(self._control)))
+
     def counted(self) -> list[str]:
-        """The names of the calls since then, and nothing is counted any more."""
-        HEAD.pack_into(self._control, 0, 0, 0)
+        """The names of the calls since then."""
         return [name for name, *_ in self.noted() if name != "synced"]
 
     def close(self) -> None:

@@ -17,7 +17,7 @@ from apps.upload.contents import Contents
 from apps.upload.store import Upload
 from tests.services import MariaDBServer, RedisServer
 from tests.upload.conftest import Start
-from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd, eventually, run_app
+from tests.upload.harness import App, BackEnd, ServersBackEnd, SQLiteBackEnd, below, eventually, run_app
 from tests.upload.test_policy import Send, every_way
 
 CONTENT = bytes(range(256)) * 64
@@ -25,7 +25,7 @@ NONE: set[str] = set()
 
 
 def contents(directory: Path) -> set[str]:
-    return {str(path.relative_to(directory)) for path in (directory / "contents").glob("*/*")}
+    return below(directory, "contents")
 
 
 def inodes(app: App) -> set[int]:

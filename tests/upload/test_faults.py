@@ -219,6 +219,7 @@ def test_after_a_crash_under_load_each_accepted_upload_is_whole_and_nothing_else
         for number, session in enumerate(sessions)
     ]
     waiting = [app.begin_put(session, 1 << 20, CONTENT) for session in sessions[:5]]
+    eventually(lambda: len(app.files) == 5)
     for thread in threads:
         thread.start()
     eventually(lambda: len(accepted) >= 50)

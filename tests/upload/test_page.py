@@ -7,6 +7,7 @@ the rules of axe-core for accessibility.
 
 from __future__ import annotations
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -91,6 +92,7 @@ class Visit:
 
 
 def _play(scenario: str, options: dict[str, Any], orders: Mapping[str, Callable[..., object]]) -> Any:
+    faulthandler.cancel_dump_traceback_later()  # pytest's limit for a test, in the place of which is TIME_LIMIT
     with subprocess.Popen(
         ["node", SCRIPT, scenario, json.dumps(options)], env={**os.environ, "NODE_MODULES": str(NODE_MODULES)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

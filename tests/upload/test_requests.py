@@ -11,7 +11,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.upload.harness import App, Exchange, eventually, form
+from tests.upload.harness import PATIENCE, App, Exchange, eventually, form
 
 CONTENT = bytes(range(256)) * 64
 
@@ -284,7 +284,7 @@ def test_errors_are_json(app: App) -> None:
 
 
 def test_requests_share_a_connection(app: App, session: str) -> None:
-    with closing(http.client.HTTPConnection(*app.address, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection(*app.address, timeout=PATIENCE)) as connection:
         for number in range(3):
             connection.request("PUT", f"/upload/{number}", CONTENT, {"Cookie": f"session={session}"})
             assert connection.getresponse().read()

@@ -34,7 +34,8 @@ class Table:
         self.at_once += 1
         self.most_at_once = max(self.at_once, self.most_at_once)
         try:
-            yield from coro.sleep(0.001)
+            for _ in range(10):
+                yield from coro.checkpoint()
             error = self._outcome(uploads)
             if error is not None:
                 raise error

@@ -31,7 +31,8 @@ def running(*options: str) -> Iterator[str]:
 
 
 def curl(*arguments: str) -> str:
-    done = subprocess.run(["curl", "-sS", "--max-time", "20", *arguments], capture_output=True, text=True, check=False)
+    command = ["curl", "-sS", "--max-time", str(PATIENCE), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -245,12 +245,15 @@ def test_parts_of_others_cannot_be_joined(client: Client, app: App) -> None:
 
 
 def test_unfinished_uploads_expire(back_end: BackEnd, start: Start) -> None:
-    app = start(back_end, "--expire", "0.5")
+    app = start(back_end)
     client = Client(app)
     url = client.create(10)
     assert "GMT" in client.head(url).headers["Upload-Expires"]
-    eventually(lambda: client.head(url).status == 404)
-    assert list((app.directory / "resumable").iterdir()) == []
+    app.stop()
+    app.options = ("--expire", "0.5")
+    app.start()
+    eventually(lambda: not os.listdir(app.directory / "resumable"))
+    assert client.head(url).status == 404
 
 
 # --- What goes wrong -----------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Self
 
 from tests.services import MariaDBServer, RedisServer
 from tests.upload.conftest import Start
-from tests.upload.harness import App, BackEnd, Exchange, ServersBackEnd, eventually
+from tests.upload.harness import PATIENCE, App, BackEnd, Exchange, ServersBackEnd, eventually
 from tests.upload.tus import PIECE, Client
 
 CLIENTS = 6
@@ -132,7 +132,7 @@ def refuses(app: App) -> bool:
 
 
 def test_four_workers_finish_what_is_in_flight_and_take_nothing_new(start: Start, back_end: BackEnd) -> None:
-    app = start(back_end, "--workers", "4", "--grace", "60")
+    app = start(back_end, "--workers", "4", "--grace", str(PATIENCE))
     with ExitStack() as stack:
         begun = InFlight(app, stack)
         app.terminate()
