@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 
 import pytest
@@ -13,9 +14,13 @@ from contrast.compare import PROGRAMS, compare
 from contrast.measure import Load, lines_of_code
 from coro import cli
 
+TIME_LIMIT = 600.0  # seconds
+
 
 @pytest.fixture(autouse=True)
 def few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In the place of pytest's limit, which is for a test that starts a program or two.
+    faulthandler.dump_traceback_later(TIME_LIMIT, exit=True, file=2)
     monkeypatch.setattr(measuring, "REQUESTS", 100)
     monkeypatch.setattr(switching, "SWITCHES", 200)
     monkeypatch.setattr(switching, "THREAD_SWITCHES", 200)

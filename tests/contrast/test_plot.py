@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -14,6 +15,7 @@ from contrast.compare import plot
 from contrast.plot import Axis, Point, svg
 from coro import cli
 
+TIME_LIMIT = 600.0  # seconds
 SVG = "{http://www.w3.org/2000/svg}"
 POINTS = {
     "threads": [Point(10, 20 << 20, 200.0), Point(100, 30 << 20, 2_000.0)],
@@ -23,6 +25,8 @@ POINTS = {
 
 @pytest.fixture(autouse=True)
 def few_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In the place of pytest's limit, which is for a test that starts a program or two.
+    faulthandler.dump_traceback_later(TIME_LIMIT, exit=True, file=2)
     monkeypatch.setattr(measuring, "REQUESTS", 100)
     monkeypatch.setattr(comparing, "SIZES", (1, 10))
 
