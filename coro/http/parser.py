@@ -251,6 +251,9 @@ class RequestParser:
                 if rest.strip(b"\r\n"):
                     self.refusal = Refusal(400, "something follows the last request of the connection")
                 return
+            if message is None and not self._line and rest[0] in b"\r\n":
+                self._rest = rest.lstrip(b"\r\n")  # empty lines ahead of a request: each two would pass for a head
+                continue
             if message is not None and message.content_length is not None:
                 self._take_body(message, message.content_length - message.buffered)
                 continue

@@ -239,6 +239,7 @@ PLAIN = [
     line(b"DELETE /a?b=c%20d HTTP/1.1"),
     line(b"HEAD / HTTP/1.1"),
     line(b"OPTIONS /a HTTP/1.1"),
+    b"\r\n" * 1000 + get(b"Host: a"),  # lines that are empty, each two of which look like the end of a head
 ]
 
 
