@@ -396,6 +396,7 @@ class PubSub(Generic[S]):
                 self._unsent.append(PING)
                 self._work.wake_one()
                 yield from sleep(settings.timeout)
+                yield from checkpoint()  # where this program was held up, what came meanwhile is read first
                 if not self._heard:
                     raise TimeoutError(f"PING was not answered within {settings.timeout:g} s")
 

@@ -20,7 +20,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
-from coro import ClosedError, CoroError, EndOfStream, Task, TaskGroup, background, now, sleep, task_group
+from coro import ClosedError, CoroError, EndOfStream, Task, TaskGroup, background, checkpoint, now, sleep, task_group
 from coro.redis.connection import READ_SIZE, Connection, Connector, joined, lost, other_loop
 from coro.redis.errors import ReadOnlyError, ReplyError
 from coro.redis.resp import CRLF, Argument, OutOfBand, ProtocolError, encode_into
@@ -295,9 +295,13 @@ class SharedConnection:
         patience, interval = self.settings.timeout, self.settings.health_check_interval
         while True:
             if self.unanswered:
-                left = self.unanswered[0].sent + patience - now()
+                oldest, number = self.unanswered[0], len(self.unanswered)
+                left = oldest.sent + patience - now()
                 if left <= 0:
-                    raise TimeoutError(f"{self.unanswered[0].name} was not answered within {patience:g} s")
+                    yield from checkpoint()  # where this program was held up, what came meanwhile is read first
+                    if self.unanswered and self.unanswered[0] is oldest and len(self.unanswered) >= number:
+                        raise TimeoutError(f"{oldest.name} was not answered within {patience:g} s")
+                    continue
             else:
                 left = min(self._last_sent + interval - now(), patience)
                 if left <= 0 and not self.unsent:

@@ -137,6 +137,30 @@ def test_deadline_counts_from_the_sending_of_each_command() -> None:
     coro.run(with_fake({}, body), clock=clock)
 
 
+def test_connection_whose_answers_came_while_the_program_was_held_up_is_kept() -> None:
+    clock = ManualClock()
+
+    def body(fake: FakeRedis) -> Coro[None]:
+        redis = Redis.from_url(fake.url, timeout=5)
+
+        def use(group: TaskGroup) -> Coro[None]:
+            tasks = [group.spawn(redis.get("key")) for _ in range(3)]
+            yield from fake.received(3)
+            assert fake.stream is not None
+            fake.stream.socket.sock.sendall(b"$1\r\nA\r\n" * 3)
+            clock.advance(6)  # by a long computation, say: nobody has read that yet
+            for task in tasks:
+                assert (yield from task.join()) == b"A"
+
+        yield from coro.task_group(use)
+        yield from settle()
+        fake.answers[b"GET"] = b"$1\r\nB\r\n"
+        assert (yield from redis.get("key")) == b"B"
+        assert fake.connections == 1
+
+    coro.run(with_fake({}, body), clock=clock)
+
+
 # --- The end of a connection --------------------------------------------------------------------
 
 

@@ -72,6 +72,28 @@ def test_half_open_connection_is_found_by_ping() -> None:
     coro.run(with_fake({b"SUBSCRIBE": confirmed, b"PING": b"+PONG\r\n"}, body), clock=clock)
 
 
+def test_connection_whose_pong_came_while_the_program_was_held_up_is_kept() -> None:
+    clock = ManualClock()
+    confirmed = b">3\r\n$9\r\nsubscribe\r\n$1\r\na\r\n:1\r\n"
+    message = b">3\r\n$7\r\nmessage\r\n$1\r\na\r\n$1\r\nm\r\n"
+
+    def body(fake: FakeRedis) -> Coro[None]:
+        pubsub = Redis.from_url(fake.url, timeout=5, health_check_interval=30).pubsub()
+        yield from pubsub.subscribe("a")
+        yield from pass_interval(clock)
+        clock.advance(30)
+        yield from fake.received(2)
+        assert fake.stream is not None
+        fake.stream.socket.sock.sendall(b"+PONG\r\n" + message)
+        clock.advance(60)
+        assert (yield from pubsub.get_message()) == Message(b"a", b"m")
+        yield from settle()
+        assert fake.connections == 1 and "0 waiting" in repr(pubsub)
+        pubsub.close()
+
+    coro.run(with_fake({b"SUBSCRIBE": confirmed}, body), clock=clock)
+
+
 def pass_interval(clock: ManualClock) -> Coro[None]:
     clock.advance(30)
     yield from settle()
