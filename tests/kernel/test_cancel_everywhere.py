@@ -14,6 +14,7 @@ import pytest
 
 import coro
 from coro import Coro, Stream, TaskGroup
+from tests.kernel.programs import descriptors
 from tests.kernel.test_handover import CancellingLoop
 
 Work: TypeAlias = Callable[[], Coro[Any]]
@@ -217,9 +218,9 @@ def process(folder: Path) -> Iterator[Work]:
         done = yield from coro.run_process(["cat"], stdin=b"data")
         assert done.stdout == b"data"
 
-    before = children()  # servers of other tests
+    before = children()  # servers of other tests, and what they have left, which may be reaped meanwhile
     yield run
-    assert children() == before
+    assert children() <= before
 
 
 @work
@@ -251,18 +252,6 @@ def _read(path: str) -> str:
         return ""
 
 
-def descriptors() -> set[str]:
-    return {f"{fd}: {os.readlink(f'/proc/self/fd/{fd}')}" for fd in os.listdir("/proc/self/fd") if _is_open(fd)}
-
-
-def _is_open(fd: str) -> bool:
-    try:
-        os.fstat(int(fd))
-    except OSError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("work", works, ids=lambda work: work.__name__)
 def test_cancelled_at_any_turn_it_leaves_nothing_behind(work: Callable[..., Any], tmp_path: Path) -> None:
     before = descriptors()
@@ -281,7 +270,7 @@ def test_cancelled_at_any_turn_it_leaves_nothing_behind(work: Callable[..., Any]
                 return True
 
             ended = loop.run(coro.task_group(body))
-        assert descriptors() == before
+        assert descriptors() <= before  # a thread that an earlier test has left may have closed one meanwhile
         if ended:
             assert turn > 0
             return
