@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import services
+from tests.nginx import NginxServer
 from tests.services import CHECKOUT, PATIENCE, FailedServer, RedisServer, SQLServer
 
 START_ONE_AND_WAIT = """
@@ -65,6 +68,13 @@ def test_server_whose_port_was_taken_meanwhile_gets_another(
 def test_server_that_does_not_start_says_why(own_redis: Callable[..., RedisServer]) -> None:
     with pytest.raises(FailedServer, match="no-such-option"):
         own_redis("--no-such-option", "1")
+
+
+def test_killed_nginx_leaves_no_process_that_goes_on_serving(own_nginx: Callable[..., NginxServer]) -> None:
+    server = own_nginx()
+    server.kill()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", server.port)) == errno.ECONNREFUSED
 
 
 def test_databases_are_empty_and_each_test_has_its_own(sql_server: SQLServer) -> None:
