@@ -265,10 +265,12 @@ class Connection:
         """Answer what could not become a request, and close."""
         self.busy, self._reuse = True, False
         response = Response.json({"error": reason}, status)
-        data = encode_head(status, response.headers, len(response.body), False, "close") + response.body
+        head = self.parser.asks_for_head if self.request is None else self.method == "HEAD"
+        body = b"" if head else response.body  # RFC 9110, section 9.3.2
+        data = encode_head(status, response.headers, len(response.body), False, "close") + body
         if self._started is None:
             for recorder in self.server.recorders:
-                recorder.record_refusal(self.peer, status, len(response.body))
+                recorder.record_refusal(self.peer, status, len(body))
         with move_on_after(LINGER_TIME):
             yield from self.socket.send_all(data)
             yield from self._linger()

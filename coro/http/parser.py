@@ -212,6 +212,11 @@ class RequestParser:
         """Has a head begun that is not complete?"""
         return bool(self._line)
 
+    @property
+    def asks_for_head(self) -> bool:
+        """Does the head that has begun, or was refused, ask for HEAD?"""
+        return self._line.startswith(b"HEAD ")
+
     def next_head(self, data: bytes = b"") -> Head | None:
         """Take in received bytes. The next request, as soon as its head is complete, else None."""
         if data:

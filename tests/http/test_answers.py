@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from coro.http import Answer, HTTPError, Request, Response, StreamResponse
+from coro.http import Answer, HTTPError, Limits, Request, Response, StreamResponse
 from coro.http.message import Sender
 from coro.task import Coro
 from tests.http.conftest import Serve
@@ -46,6 +46,32 @@ def test_head_has_the_length_but_not_the_body(serve: Serve) -> None:
     answer = client.ask(get(method="HEAD"))
     assert (answer.status, answer["content-length"]) == (200, "6")
     assert client.ask(get("/2")).body == b"GET /2"
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"HEAD / HTTP/1.1\r\n\r\n", 400),
+        (get("/" + "a" * 8192, method="HEAD"), 414),
+        (get(fields="X: y\r\n" * 100, method="HEAD"), 431),
+    ],
+)
+def test_refusal_of_head_has_the_length_but_not_the_body(serve: Serve, request_: bytes, status: int) -> None:
+    client = serve(hello).client()
+    answer = client.ask(request_)
+    assert (answer.status, answer["content-length"] > "0") == (status, True)
+    assert client.rest() == b""
+
+
+@pytest.mark.parametrize("begun", [b"HEAD / HTTP/1.1\r\n", get(fields="Content-Length: 1\r\n", method="HEAD")])
+def test_head_that_does_not_arrive_in_time_is_answered_without_a_body(serve: Serve, begun: bytes) -> None:
+    service = serve(echo, Limits(head_time=20, body_idle_time=20))
+    client = service.client()
+    client.send(begun)
+    service.until_deadline()
+    service.advance(22)
+    assert client.answer(head=True).status == 408
+    assert client.rest() == b""
 
 
 @pytest.mark.parametrize("status", [204, 304])
