@@ -14,6 +14,7 @@ from coro.http import FileResponse, HTTPError, Limits, Request
 from coro.task import Coro
 from tests.http.conftest import Serve
 from tests.http.serving import Service, get
+from tests.kernel.programs import descriptors
 
 CONTENT = b"0123456789"
 MODIFIED = 1_700_000_000
@@ -49,8 +50,7 @@ def no_descriptor_is_left_open(request: pytest.FixtureRequest, tmp_path: Path) -
     """However the answer ended."""
 
     def check() -> None:
-        left = [os.readlink(entry) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
-        assert not [path for path in left if path.startswith(str(tmp_path))]
+        assert not [path for _, path in descriptors() if path.startswith(str(tmp_path))]
 
     request.addfinalizer(check)
 
