@@ -328,7 +328,7 @@ class RedisServer(Server):
     def _is_ready(self) -> bool:
         try:
             return self.command("PING") is not None
-        except redis.BusyLoadingError:
+        except redis.ConnectionError:  # it reads its file, or has ended meanwhile
             return False
 
     def command(self, *words: str | bytes | int) -> Any:

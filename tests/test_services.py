@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import services
+from tests import services, topologies
 from tests.nginx import NginxServer
 from tests.services import CHECKOUT, PATIENCE, FailedServer, RedisServer, SQLServer
 
@@ -63,6 +63,15 @@ def test_server_whose_port_was_taken_meanwhile_gets_another(
     pick_port, taken = services._pick_port, iter([first.port, first.port])
     monkeypatch.setattr(services, "_pick_port", lambda: next(taken, None) or pick_port())
     assert own_redis().port != first.port
+
+
+def test_cluster_node_whose_bus_port_was_taken_meanwhile_gets_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By then it accepts connections, on which nothing comes but their end."""
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        pick_port, taken = services._pick_port, iter([holder.getsockname()[1]])
+        monkeypatch.setattr(topologies, "_pick_port", lambda: next(taken, None) or pick_port())
+        with topologies.ClusterNode() as node:
+            assert node.info("cluster")["cluster_enabled"] == 1
 
 
 def test_server_that_does_not_start_says_why(own_redis: Callable[..., RedisServer]) -> None:
