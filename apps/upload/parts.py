@@ -203,13 +203,13 @@ class SmallFiles(Batches[tuple[NewPart, bytes]]):
     """Writes and syncs whole small files, many in one call to a thread.
 
     A sync brings what all of them have changed in the file system to the disk, so those that follow it are cheap, and
-    the directory is synced once. That takes a few milliseconds, or else the disk is slow, and is given more to do.
+    the directory is synced once. A batch of more than two milliseconds waits for the disk, which can do more then.
     """
 
     name = "file writer"
     kind = "fsync"
     at_once = 16
-    patience = 0.005
+    patience = 0.002
 
     def work(self, batch: Sequence[tuple[NewPart, bytes]]) -> Coro[Sequence[Exception | None]]:
         return (yield from coro.on_disk(_write_all, batch))
