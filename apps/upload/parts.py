@@ -66,14 +66,14 @@ class Part:
 
     def write(self, data: bytes | memoryview) -> Coro[None]:
         """Append to the file. Suspends. `TooLarge`, OSError."""
-        if self.is_copied or (len(data) <= PIECE_SIZE and not self.storage.durable):
+        if len(data) <= PIECE_SIZE and not self.storage.durable:
             self.write_nowait(data)
         else:
             self._count(data)
             yield from coro.on_disk(self._append, data)
 
     def write_nowait(self, data: bytes | memoryview) -> None:
-        """`write` in the loop's own thread: for what `is_copied`. Does not suspend."""
+        """`write` in the loop's own thread, of what `is_copied` or is little. Does not suspend. `TooLarge`, OSError."""
         self._count(data)
         self._append(data)
 

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from tests.services import CHECKOUT
 
@@ -54,6 +55,16 @@ class Place:
                 yield Running(process)
             finally:
                 process.kill()
+
+    @contextmanager
+    def top(self, pid: int) -> Iterator[tuple[subprocess.Popen[str], IO[str], IO[str]]]:
+        """`coro top` in the background, with its stdout and stderr; it is to have ended with the block."""
+        with subprocess.Popen(
+            [*CORO, "top", str(pid)], cwd=self.path, env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None and process.stderr is not None
+            yield process, process.stdout, process.stderr
 
     def close(self) -> None:
         shutil.rmtree(self.path)

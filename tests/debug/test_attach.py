@@ -15,7 +15,7 @@ import pytest
 
 from coro.debug import attach, client
 from coro.debug.attach import AttachError, HeldUpError
-from tests.debug.support import CORO, PATIENCE, Place
+from tests.debug.support import PATIENCE, Place
 
 SLEEPER = [sys.executable, "-c", "print('on', flush=True); input()"]
 
@@ -87,14 +87,10 @@ def test_half_an_answer_is_of_a_process_that_has_ended() -> None:
 
 def test_who_reads_tables_may_go(place: Place) -> None:
     with place.running("known:busy") as program:
-        with subprocess.Popen(
-            [*CORO, "top", str(program.pid)], cwd=place.path, env=place.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        ) as top:  # fmt: skip
-            assert top.stdout is not None and top.stderr is not None
-            top.stdout.readline()
-            top.stdout.close()
-            assert (top.wait(PATIENCE), top.stderr.read()) == (0, "")
+        with place.top(program.pid) as (top, out, errors):
+            out.readline()
+            out.close()
+            assert (top.wait(PATIENCE), errors.read()) == (0, "")
         assert program.process.poll() is None
 
 

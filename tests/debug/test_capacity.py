@@ -32,7 +32,7 @@ def test_the_report_of_a_known_server(place: Place) -> None:
     lines = [line for line in text.splitlines() if " us CPU up to show, then waits " in line]
     waits = {line.split()[-1]: float(line.split()[-4].replace(",", "")) for line in lines}
     assert set(waits) == {"sleep", "threads"}
-    assert min(waits.values()) > 0
+    assert min(waits.values()) >= 1000  # of 10,000, on average of five: a wait is measured from a little later on
     assert "us CPU up to the answer" in text
     assert "what gives out first: " in text
 

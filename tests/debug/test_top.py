@@ -23,15 +23,11 @@ from tests.debug.support import CORO, PATIENCE, Place
 
 def test_the_table_names_what_there_is_and_ctrl_c_ends_it(place: Place) -> None:
     with place.running("known:busy") as program:
-        with subprocess.Popen(
-            [*CORO, "top", str(program.pid)], cwd=place.path, env=place.environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        ) as top:  # fmt: skip
-            assert top.stdout is not None and top.stderr is not None
-            lines = [top.stdout.readline().rstrip() for _ in range(7)]
+        with place.top(program.pid) as (top, out, errors):
+            lines = [out.readline().rstrip() for _ in range(7)]
             top.send_signal(signal.SIGINT)
-            top.stdout.read()
-            assert (top.wait(PATIENCE), top.stderr.read()) == (0, "")
+            out.read()
+            assert (top.wait(PATIENCE), errors.read()) == (0, "")
         assert lines[0].startswith(f"process {program.pid}: 102 tasks, ")
         opened = len(os.listdir(f"/proc/{program.pid}/fd"))  # the conversation with `top` is over, or just so
         assert opened <= int(lines[0].split(" descriptors")[0].split()[-1]) <= opened + 3

@@ -18,8 +18,9 @@ from tests.proxy import Proxy, through_proxy
 from tests.redis.test_cancelled import ended
 from tests.services import RedisServer
 
-ROUNDS = 3_000  # in each of the two protocols
 SUBSCRIBERS = 16  # at once
+SHARES = 2  # tests that the rounds are shared among
+ROUNDS = 325  # of each subscriber in each share: more than 10,000 in each of the two protocols
 STEPS = 24  # turns of the loop, about what subscribing takes
 PER_CONNECTION = 25  # rounds
 ALL_IS_BACK = "0 of 50 own connections lent"
@@ -50,6 +51,10 @@ def behind_proxy(port: int, check: Check) -> None:
     coro.run(through_proxy(port, body))
 
 
+def rounds_of(share: int) -> range:
+    return range(share * ROUNDS, (share + 1) * ROUNDS)
+
+
 def cut_short(group: TaskGroup, work: Coro[object], number: int) -> Coro[None]:
     """Begin the work, and cancel it after as many turns of the loop as the number of the round says."""
     task = group.spawn(work)
@@ -65,13 +70,14 @@ def each_in_a_group(subscriber: Subscriber) -> Coro[None]:
     yield from coro.gather(*[coro.task_group(partial(subscriber, name=name)) for name in names])
 
 
+@pytest.mark.parametrize("share", range(SHARES))
 @pytest.mark.parametrize("ends", [False, True], ids=["subscribe", "unsubscribe"])
-def test_thousands_of_changes_cancelled_at_every_step(port: int, ends: bool) -> None:
+def test_thousands_of_changes_cancelled_at_every_step(port: int, ends: bool, share: int) -> None:
     """Subscribe to a, or to its end, cancelled; then to b: it is b whose message comes, and then no channel's."""
 
     def check(proxy: Proxy, redis: Redis, publisher: Redis) -> Coro[None]:
         def subscriber(group: TaskGroup, name: str) -> Coro[None]:
-            for number in range(ROUNDS // SUBSCRIBERS):
+            for number in rounds_of(share):
                 if number % PER_CONNECTION == 0:
                     pubsub = redis.pubsub()
                     if ends:
@@ -96,7 +102,8 @@ def test_thousands_of_changes_cancelled_at_every_step(port: int, ends: bool) -> 
     behind_proxy(port, check)
 
 
-def test_thousands_of_receivers_cancelled_at_every_step(port: int) -> None:
+@pytest.mark.parametrize("share", range(SHARES))
+def test_thousands_of_receivers_cancelled_at_every_step(port: int, share: int) -> None:
     """Whoever waits for a message is cancelled before, while or after it comes: the next one gets it, if he did not."""
 
     def check(proxy: Proxy, redis: Redis, publisher: Redis) -> Coro[None]:
@@ -110,13 +117,13 @@ def test_thousands_of_receivers_cancelled_at_every_step(port: int) -> None:
                 assert isinstance(message, Message) and message.channel == name.encode()
                 got.append(int(message.data))
 
-            for number in range(ROUNDS // SUBSCRIBERS):
+            for number in rounds_of(share):
                 publishing = group.spawn(publisher.publish(name, number))
                 yield from cut_short(group, take(), number)
                 yield from publishing.join()
-            while len(got) < ROUNDS // SUBSCRIBERS:
+            while len(got) < ROUNDS:
                 yield from take()
-            assert got == list(range(ROUNDS // SUBSCRIBERS))
+            assert got == list(rounds_of(share))
             pubsub.close()
 
         yield from each_in_a_group(subscriber)
