@@ -158,7 +158,7 @@ def test_honest_answers_with_some_bytes_changed(
     outcome(make, bytes(damaged), size)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1000)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=500)
 @given(st.sampled_from(EXCHANGES), st.sampled_from(HONEST), st.sampled_from(list(CODECS)), st.data())
 def test_compressed_answers_with_some_bytes_changed_before_or_after(
     make: Callable[[Framer], Exchange[object]], honest: bytes, name: str, data: st.DataObject
@@ -206,7 +206,7 @@ def test_a_wild_login(steps: list[tuple[bytes, str, bytes]]) -> None:
         play(log_in(framer), framer, pieces)
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=1000)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=500)
 @given(st.integers(0, len(COLUMNS) - 1), st.binary(max_size=30), st.booleans())
 def test_a_wild_cell_in_a_column_of_any_type(index: int, cell: bytes, binary: bool) -> None:
     make = execute if binary else query
