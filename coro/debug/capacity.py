@@ -84,7 +84,7 @@ class Capacity:
         self._cpu, self._thread_cpu = time.process_time_ns(), time.thread_time_ns()
         self._busy = 0
         self._most = 0  # connections at once
-        self._window = self._since, self._thread_cpu
+        self._window = self._since, self._cpu
         self._connection_steps = self._window_turns = self._window_steps = 0
         self._resident = resident_bytes()
 
@@ -151,7 +151,7 @@ class Capacity:
         self._window_turns += 1
         began, cpu = self._window
         if end - began >= WINDOW:
-            now = time.thread_time_ns()
+            now = time.process_time_ns()
             self._fit.add(self._window_turns, self._window_steps, now - cpu)
             self._connection_steps += self._window_steps
             self._window_turns = self._window_steps = 0
@@ -190,11 +190,11 @@ class Capacity:
         seconds = max(1e-9, (perf_counter_ns() - self._since) / 1e9)
         requests = sum(handler.requests for handler in self.handlers.values())
         thread = time.thread_time_ns() - self._thread_cpu
-        others = max(0, time.process_time_ns() - self._cpu - thread) / max(1, requests)
+        process = time.process_time_ns() - self._cpu
         turn, step = self._fit.solve()
         steps = self._connection_steps / max(1, requests)
         most = max(1, self._most)
-        full = steps * (step + turn / most) + others
+        full = steps * (step + turn / most)
         waited: Counter[str] = Counter()  # by all requests, as if all had been measured
         for handler in self.handlers.values():
             for (_, kind), stage in handler.stages.items():
@@ -210,7 +210,7 @@ class Capacity:
         return Report(
             seconds=seconds,
             requests=requests,
-            cpu_now=(thread / max(1, requests) + others) / 1e9,
+            cpu_now=process / max(1, requests) / 1e9,
             cpu_full=full / 1e9,
             used=min(1.0, thread / max(1, self._busy)),
             in_flight=flight,
